@@ -1,0 +1,1 @@
+"""The HTTP API that operators and the command line talk to."""

@@ -1,0 +1,1 @@
+"""The command line: one module a verb group, talking to an instance over its admin socket."""

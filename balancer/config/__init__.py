@@ -1,0 +1,1 @@
+"""TOML into typed, frozen settings, with errors that name file and line."""

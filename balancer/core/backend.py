@@ -1,0 +1,51 @@
+"""A backend as every reader sees it, and the one predicate that says whether it may be picked."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from healthcheck.core.verdict import Health
+
+
+class BackendId(NamedTuple):
+    """Identity of a backend: its pool and its address as written, never its position in a list."""
+
+    pool: str
+    address: str
+
+
+class AdminState(StrEnum):
+    """What the operator says.
+
+    DRAINING: nothing new, running work finishes, still probed. MAINTENANCE: neither traffic nor
+    probes.
+    """
+
+    READY = "ready"
+    DRAINING = "draining"
+    MAINTENANCE = "maintenance"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendView:
+    """One backend at one moment. `limit`: most attempts in flight (1 on trial, None: no limit)."""
+
+    id: BackendId
+    weight: int
+    admin: AdminState
+    health: Health
+    ejected: bool
+    on_trial: bool
+    limit: int | None
+    reason: str
+    since: float
+
+    @property
+    def available(self) -> bool:
+        """Ready, healthy and not ejected; room is judged at the pick (`has_room`)."""
+        return (
+            self.admin is AdminState.READY and self.health is Health.HEALTHY and not self.ejected
+        )
+
+    def has_room(self, in_flight: int) -> bool:
+        return self.limit is None or in_flight < self.limit

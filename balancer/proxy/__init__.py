@@ -1,0 +1,1 @@
+"""The exchange: from an accepted connection to an answered request."""

@@ -1,0 +1,1 @@
+"""The in-memory network and the virtual-time runner."""

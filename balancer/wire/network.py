@@ -1,0 +1,88 @@
+"""The network seam: what the data path asks of the operating system, and nothing more.
+
+`KernelNetwork` is the real one; `balancer.rehearsal.memory_network` is the one without a kernel.
+Sockets are raw, non-blocking stream sockets: try the call first, wait only on BlockingIOError.
+"""
+
+import select
+import socket
+from typing import Protocol, TypeAlias
+
+import trio
+
+SockAddr: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | str
+"""What connect() and bind() take: (host, port) for IPv4, four values for IPv6, a path for unix."""
+
+
+class Sock(Protocol):
+    """The part of `socket.socket` that the data path uses; errors are the kernel's OSErrors."""
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes: ...
+    def send(self, data: bytes | bytearray | memoryview, /) -> int: ...
+    def accept(self) -> "tuple[Sock, object]": ...
+    def bind(self, address: SockAddr, /) -> None: ...
+    def listen(self, backlog: int, /) -> None: ...
+    def connect_ex(self, address: SockAddr, /) -> int: ...
+    def shutdown(self, how: int, /) -> None: ...
+    def close(self) -> None: ...
+    def getsockopt(self, level: int, option: int, /) -> int: ...
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None: ...
+    def getpeername(self) -> object: ...
+    def getsockname(self) -> object: ...
+    def fileno(self) -> int: ...
+
+
+class Network(Protocol):
+    """Where sockets come from and how a task waits for them."""
+
+    def socket(self, family: int) -> Sock:
+        """A new non-blocking stream socket; OSError when descriptors have run out."""
+        ...
+
+    async def wait_readable(self, sock: Sock) -> None:
+        """Return when recv() or accept() would not block. trio.ClosedResourceError: interrupted."""
+        ...
+
+    async def wait_writable(self, sock: Sock) -> None:
+        """Return when send() would not block or a connect has ended."""
+        ...
+
+    def notify_closing(self, sock: Sock) -> None:
+        """Wake every task that waits on `sock` with trio.ClosedResourceError."""
+        ...
+
+    def has_left(self, sock: Sock) -> bool:
+        """Whether the peer reset or fully closed the connection; a half-close is not leaving."""
+        ...
+
+    async def resolve(self, host: str, port: int) -> tuple[tuple[int, SockAddr], ...]:
+        """Addresses of a name as (family, sockaddr), best first; OSError when there is none."""
+        ...
+
+
+class KernelNetwork:
+    """The operating system's own sockets, waited for through trio."""
+
+    def socket(self, family: int) -> Sock:
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        return sock
+
+    async def wait_readable(self, sock: Sock) -> None:
+        await trio.lowlevel.wait_readable(sock)
+
+    async def wait_writable(self, sock: Sock) -> None:
+        await trio.lowlevel.wait_writable(sock)
+
+    def notify_closing(self, sock: Sock) -> None:
+        trio.lowlevel.notify_closing(sock)
+
+    def has_left(self, sock: Sock) -> bool:
+        poller = select.poll()
+        poller.register(sock.fileno(), 0)
+        return any(events & (select.POLLERR | select.POLLHUP) for _, events in poller.poll(0))
+
+    async def resolve(self, host: str, port: int) -> tuple[tuple[int, SockAddr], ...]:
+        found = await trio.to_thread.run_sync(
+            lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), abandon_on_cancel=True
+        )
+        return tuple((int(family), sockaddr) for family, _, _, _, sockaddr in found)  # type: ignore[misc]

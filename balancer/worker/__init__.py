@@ -1,0 +1,1 @@
+"""Composition root of the data path: one process that moves bytes."""

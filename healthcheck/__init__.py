@@ -1,0 +1,1 @@
+"""Says which backends are well; knows nothing of the balancer."""

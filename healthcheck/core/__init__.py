@@ -1,0 +1,1 @@
+"""Pure decisions about health: verdicts, probe state, ejection, schedule."""

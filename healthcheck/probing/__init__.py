@@ -1,0 +1,1 @@
+"""Ways to ask a backend how it is: http and tcp."""
