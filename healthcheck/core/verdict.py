@@ -1,6 +1,6 @@
 """The words in which a backend is judged: verdicts of probes and evidence of live attempts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -14,10 +14,15 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One probe's finding, with its reason in words (`status 503, expected 200-299`)."""
+    """One probe's finding, with its reason in words (`status 503, expected 200-299`).
+
+    `began` is when the probe started, where that is known: what a probe saw before an ejection is
+    no reason to end it. It is no part of what was found, so verdicts compare without it.
+    """
 
     outcome: Outcome
     reason: str
+    began: float | None = field(default=None, compare=False)
 
 
 class Evidence(StrEnum):

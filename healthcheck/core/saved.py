@@ -1,0 +1,85 @@
+"""The form in which health and ejection survive a restart: JSON-able, times as ages.
+
+Refuses what it cannot read as a whole: damaged or foreign data is a new target, never a crash.
+"""
+
+import math
+from collections.abc import Mapping
+
+from healthcheck.core.ejection import Ejection, EjectionSettings, Standing
+from healthcheck.core.probe_health import ProbeHealth
+from healthcheck.core.verdict import Health
+
+Saved = Mapping[str, object]
+
+
+def dump_health(health: ProbeHealth, cause: str, since: float, now: float) -> dict[str, object]:
+    return {
+        "state": health.state.value,
+        "streak": health.streak,
+        "cause": cause,
+        "age_s": now - since,
+    }
+
+
+def load_health(saved: object, now: float) -> tuple[ProbeHealth, str, float] | None:
+    """State, cause and since-time; None for nothing, for unknown and for what makes no sense."""
+    if not isinstance(saved, Mapping):
+        return None
+    state, cause = saved.get("state"), saved.get("cause")
+    streak, age_s = _count(saved.get("streak")), _span(saved.get("age_s"))
+    if state not in (Health.HEALTHY, Health.UNHEALTHY) or not isinstance(cause, str):
+        return None
+    if streak is None or age_s is None:
+        return None
+    return ProbeHealth(Health(state), streak), cause, now - age_s
+
+
+def dump_ejection(ejection: Ejection, cause: str, now: float) -> dict[str, object]:
+    return {
+        "standing": ejection.standing.value,
+        "failures": ejection.failures,
+        "times": ejection.times,
+        "age_s": now - ejection.since,
+        "left_s": None if ejection.until is None else max(0.0, ejection.until - now),
+        "ejected_age_s": None if ejection.ejected_at is None else now - ejection.ejected_at,
+        "cause": cause,
+    }
+
+
+def load_ejection(
+    saved: object, settings: EjectionSettings, now: float
+) -> tuple[Ejection, str] | None:
+    """The standing and its cause; what is left of an ejection obeys the longest of today."""
+    if not isinstance(saved, Mapping):
+        return None
+    standing, cause = saved.get("standing"), saved.get("cause")
+    failures, times = _count(saved.get("failures")), _count(saved.get("times"))
+    age_s, left_s = _span(saved.get("age_s")), _span(saved.get("left_s"))
+    ejected_age_s = _span(saved.get("ejected_age_s"))
+    if standing not in tuple(Standing) or not isinstance(cause, str):
+        return None
+    if failures is None or times is None or age_s is None:
+        return None
+    if (standing == Standing.EJECTED) != (left_s is not None):
+        return None
+    return Ejection(
+        since=now - age_s,
+        standing=Standing(standing),
+        failures=failures,
+        times=times,
+        until=None if left_s is None else now + min(left_s, settings.max_s),
+        ejected_at=None if ejected_age_s is None else now - ejected_age_s,
+    ), cause
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and value >= 0 else None
+
+
+def _span(value: object) -> float | None:
+    """A length of time, or None for anything that is none."""
+    if type(value) not in (int, float):
+        return None
+    assert isinstance(value, int | float)
+    return float(value) if math.isfinite(value) and value >= 0 else None
