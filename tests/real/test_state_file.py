@@ -1,0 +1,100 @@
+"""The state file on a real disk: durable, private, and kept aside when it is damaged."""
+
+import json
+from pathlib import Path
+
+import pytest
+import structlog
+import trio
+
+from balancer.supervisor.state_file import (
+    FileStateStore,
+    KernelDisk,
+    MemoryStateStore,
+    StateNotSaved,
+    StateStore,
+    StateUnreadable,
+)
+
+STATE: dict[str, object] = {"pools": {"web": {"127.0.0.1:9001": "draining"}}}
+
+
+async def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "state.json"
+    assert FileStateStore(path).load() is None
+    await FileStateStore(path).save(STATE)
+    assert FileStateStore(path).load() == STATE
+
+
+async def test_memory_keeps_the_same_as_a_file() -> None:
+    store: StateStore = MemoryStateStore()
+    assert store.load() is None
+    await store.save(STATE)
+    assert store.load() == STATE
+
+
+async def test_file_and_new_folder_are_private(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "state.json"
+    await FileStateStore(path).save(STATE)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert [entry.name for entry in path.parent.iterdir()] == ["state.json"]
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"", b'{"format": 1, "sta', b"[]", b'{"format": 9, "state": {}}', b"\xff\xfe"]
+)
+async def test_a_damaged_file_is_kept_aside_and_told(tmp_path: Path, damaged: bytes) -> None:
+    path = tmp_path / "state.json"
+    (tmp_path / "state.json.damaged-1").write_bytes(b"an earlier one")
+    path.write_bytes(damaged)
+    with structlog.testing.capture_logs() as lines:
+        assert FileStateStore(path).load() is None
+    assert not path.exists()
+    assert (tmp_path / "state.json.damaged-1").read_bytes() == b"an earlier one"
+    assert (tmp_path / "state.json.damaged-2").read_bytes() == damaged
+    assert [line["event"] for line in lines] == ["state.damaged"]
+
+
+async def test_a_file_that_may_not_be_read_is_no_empty_state(tmp_path: Path) -> None:
+    """Starting empty would overwrite it at the next command."""
+    path = tmp_path / "state.json"
+    path.mkdir()
+    with pytest.raises(StateUnreadable, match="cannot read the state file"):
+        FileStateStore(path).load()
+
+
+async def test_a_full_disk_is_a_sentence_and_the_old_state_stands(tmp_path: Path) -> None:
+    class FullDisk(KernelDisk):
+        def write(self, descriptor: int, data: bytes) -> int:
+            raise OSError(28, "No space left on device")
+
+    path = tmp_path / "state.json"
+    await FileStateStore(path).save(STATE)
+    with pytest.raises(StateNotSaved, match=r"No space left on device; nothing was changed"):
+        await FileStateStore(path, FullDisk()).save({})
+    assert FileStateStore(path).load() == STATE
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
+
+
+async def test_saves_that_overlap_end_in_the_order_of_their_calls(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    store = FileStateStore(path)
+    async with trio.open_nursery() as nursery:
+        for number in range(10):
+            nursery.start_soon(store.save, {"number": number})
+            await trio.testing.wait_all_tasks_blocked()
+    assert store.load() == {"number": 9}
+
+
+async def test_a_save_writes_what_it_was_given_even_if_that_changes_meanwhile(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "state.json"
+    store = FileStateStore(path)
+    state: dict[str, object] = {"weight": 1}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.save, state)
+        await trio.testing.wait_all_tasks_blocked()
+        state["weight"] = 2
+    assert json.loads(path.read_bytes()) == {"format": 1, "state": {"weight": 1}}
