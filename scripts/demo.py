@@ -21,7 +21,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from balancer.config.load import ConfigErrors, load_file
+from balancer.config.errors import ConfigErrors
+from balancer.config.load import load_file
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "demo.toml"

@@ -59,6 +59,8 @@ def decisions(module: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(module):
         if isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
+            if isinstance(node.ops[0], ast.In | ast.NotIn):
+                sides[1:] = [side for side in sides[1:] if last_name(side) not in HOLDERS]
             names = {last_name(side) for side in sides}
             if (
                 any(is_member(part) for side in sides for part in ast.walk(side))
@@ -114,6 +116,7 @@ def test_a_decision_is_seen(code: str) -> None:
         "if limits.status is None: pass",
         "report(Evidence.IGNORED, 'the client left')",
         "if status in settings.statuses: pass",
+        "if 'path' in health: pass",
     ],
 )
 def test_what_is_no_decision_is_left_alone(code: str) -> None:

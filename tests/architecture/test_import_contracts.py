@@ -46,7 +46,8 @@ VIOLATIONS = {
     "httpx-in-one-module": [
         ("healthcheck.monitor", "httpx"),
         ("balancer.supervisor", "httpx"),
-        ("healthcheck.probing", "httpcore"),
+        ("healthcheck.monitor", "httpcore"),
+        ("balancer.wire.network", "httpcore"),
     ],
     "cli-is-light": [("balancer.cli", "trio"), ("balancer.cli.main", "httpx")],
     "terminal-in-cli-only": [("balancer.supervisor", "click"), ("healthcheck.monitor", "rich")],
