@@ -1,0 +1,180 @@
+"""Who may be picked at one moment, and which of them an attempt should go to.
+
+Here the three machines (admin state, health, ejection) meet: `BackendView.available` is the one
+predicate, panic is its one exception, and the rules of a single pick (retries, unrepeatable
+requests, backends on trial) stand on top. A snapshot never changes; it is replaced whole.
+"""
+
+import math
+from collections.abc import Collection, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from balancer.core.backend import AdminState, BackendView
+from balancer.core.outcome import PickFailure
+from balancer.core.policies import Policy
+from healthcheck.core.verdict import Health
+
+# Leaving panic takes this share of the counted backends more than entering it (one at least), so
+# that a pool at the threshold does not swing between the two with every verdict.
+LEAVING_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSnapshot:
+    """A pool at one moment.
+
+    `candidates` may be picked; `steady` are those of them that are not on trial (the same tuple
+    when none is). `summary` says in a sentence how the pool is doing.
+    """
+
+    name: str
+    policy: str
+    backends: tuple[BackendView, ...]
+    candidates: tuple[BackendView, ...]
+    steady: tuple[BackendView, ...]
+    pending: frozenset[str]
+    panic: bool
+    summary: str
+
+    @property
+    def available(self) -> int:
+        """How many backends the one predicate holds for."""
+        return sum(view.available for view in self.backends)
+
+    def explain(self, address: str) -> str:
+        """Why that backend does or does not take new requests, in words."""
+        for view in self.backends:
+            if view.id.address == address:
+                return self._explain(view)
+        return f"pool {self.name} has no backend {address}"
+
+    def _explain(self, view: BackendView) -> str:
+        why = f": {view.reason}" if view.reason else ""
+        if view.admin is not AdminState.READY:
+            return f"takes no new requests: {view.admin.value} by the operator"
+        if view.weight == 0:
+            return "takes no new requests: its weight is 0"
+        if view.id.address in self.pending:
+            return f"takes no requests yet: its first check is still to come{why}"
+        if not view.available:
+            state = "ejected" if view.ejected else view.health.value
+            if self.panic:
+                return f"takes requests although {state}, because the pool is in panic{why}"
+            return f"takes no new requests: {state}{why}"
+        if view.on_trial and not self.panic:
+            limit = f", at most {view.limit} at a time" if view.limit is not None else ""
+            return f"takes requests on trial{limit}{why}"
+        return f"takes requests{why}"
+
+
+def pool_snapshot(
+    name: str,
+    policy: str,
+    backends: Sequence[BackendView],
+    *,
+    pending: Container[str],
+    panic_below: float,
+    was_panic: bool,
+) -> PoolSnapshot:
+    """The snapshot that follows from the views.
+
+    `pending` holds the addresses whose first verdict is not there yet. Panic is judged over the
+    backends that could take requests if health and ejection were ignored: ready, of some weight,
+    and past their first verdict. Nobody else takes any, panic or not.
+    """
+    waiting = frozenset(view.id.address for view in backends if view.id.address in pending)
+    counted = [
+        view
+        for view in backends
+        if view.admin is AdminState.READY and view.weight > 0 and view.id.address not in waiting
+    ]
+    usable = tuple(view for view in backends if view.available and view.weight > 0)
+    panic = _is_panic(len(usable), len(counted), panic_below=panic_below, was_panic=was_panic)
+    candidates = tuple(_as_in_panic(view) for view in counted) if panic else usable
+    on_trial = any(view.on_trial for view in candidates)
+    return PoolSnapshot(
+        name=name,
+        policy=policy,
+        backends=tuple(backends),
+        candidates=candidates,
+        steady=tuple(view for view in candidates if not view.on_trial) if on_trial else candidates,
+        pending=waiting,
+        panic=panic,
+        summary=_summary(len(usable), len(counted), panic=panic),
+    )
+
+
+def _is_panic(usable: int, counted: int, *, panic_below: float, was_panic: bool) -> bool:
+    """Whether too few of the counted are usable.
+
+    With `panic_below` 0 that is when none is, and it is over with the first: to go on sending to
+    backends known to be bad beside a good one would help nobody.
+    """
+    needed = max(1, math.ceil(round(panic_below * counted, 6)))
+    if was_panic and panic_below > 0:
+        needed += max(1, math.ceil(counted * LEAVING_SHARE))
+    return usable < min(needed, counted)
+
+
+def _as_in_panic(view: BackendView) -> BackendView:
+    """Ejection is ignored in panic, and with it what follows from having been ejected."""
+    return replace(view, on_trial=False, limit=None) if view.on_trial else view
+
+
+def _summary(usable: int, counted: int, *, panic: bool) -> str:
+    if panic:
+        return (
+            f"panic: {usable} of {counted} backends available, too few; "
+            "health and ejection are ignored"
+        )
+    return f"{usable} of {counted} backends available"
+
+
+def pick(
+    snapshot: PoolSnapshot,
+    policy: Policy,
+    in_flight: Mapping[str, int],
+    *,
+    avoid: Collection[str],
+    unrepeatable: bool,
+) -> BackendView | None:
+    """The backend for the next attempt, or None when nobody has room (`why_none` says more).
+
+    `avoid` holds the addresses this exchange has tried; they come last. An unrepeatable request
+    goes to a backend on trial only when no other that it has not tried has room: should the trial
+    fail, nothing could hide it.
+    """
+    if not avoid and not (unrepeatable and snapshot.steady is not snapshot.candidates):
+        return policy.pick(snapshot.candidates, in_flight)
+    for choice in _choices(snapshot, avoid=avoid, unrepeatable=unrepeatable):
+        chosen = policy.pick(choice, in_flight)
+        if chosen is not None:
+            return chosen
+    return None
+
+
+def _choices(
+    snapshot: PoolSnapshot, *, avoid: Collection[str], unrepeatable: bool
+) -> list[Sequence[BackendView]]:
+    """Whom to ask for, best first."""
+    if not avoid:
+        return [snapshot.steady, snapshot.candidates]
+    untried = [view for view in snapshot.candidates if view.id.address not in avoid]
+    if not unrepeatable:
+        return [untried, snapshot.candidates]
+    steady = [view for view in untried if not view.on_trial]
+    return [steady, untried, snapshot.steady, snapshot.candidates]
+
+
+def why_none(snapshot: PoolSnapshot) -> PickFailure:
+    """Why `pick` found nobody, in the words the client and the log are told."""
+    if not snapshot.backends:
+        return PickFailure.EMPTY
+    if snapshot.candidates:
+        return PickFailure.FULL
+    ready = [view for view in snapshot.backends if view.admin is AdminState.READY]
+    if not ready:
+        return PickFailure.NONE_READY
+    if all(view.health is Health.UNKNOWN for view in ready):
+        return PickFailure.PENDING
+    return PickFailure.NONE_AVAILABLE
