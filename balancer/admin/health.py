@@ -1,0 +1,53 @@
+"""The three read-only paths that anyone may ask: alive, ready, and the figures.
+
+They are all there is on the TCP health address, and also on the admin socket.
+"""
+
+from collections.abc import Callable, Mapping
+
+from balancer.admin.control import Control
+from balancer.admin.messages import (
+    AdminReply,
+    AdminRequest,
+    error_reply,
+    text_reply,
+    wrong_method,
+)
+from balancer.telemetry.metrics import CONTENT_TYPE
+
+
+async def answer_public(request: AdminRequest, control: Control) -> AdminReply:
+    """Answer one request of the TCP health address: nothing there changes or tells more."""
+    reply = answer_health(request, control)
+    return reply or error_reply(404, f"there is no {request.path}", paths=sorted(HEALTH_PATHS))
+
+
+def answer_health(request: AdminRequest, control: Control) -> AdminReply | None:
+    """The reply of a health path; None for every other path."""
+    path = HEALTH_PATHS.get(request.path)
+    if path is None:
+        return None
+    if request.method not in ("GET", "HEAD"):
+        return wrong_method(f"{request.path} is read by GET or HEAD only", ("GET", "HEAD"))
+    return path(control)
+
+
+def _livez(_control: Control) -> AdminReply:
+    return text_reply(200, "ok\n")
+
+
+def _readyz(control: Control) -> AdminReply:
+    ready, reasons = control.readiness()
+    status, word = (200, "ok") if ready else (503, "not ready")
+    return text_reply(status, "\n".join([word, *reasons]) + "\n")
+
+
+def _metrics(control: Control) -> AdminReply:
+    return AdminReply(status=200, content_type=CONTENT_TYPE, body=control.metrics())
+
+
+HEALTH_PATHS: Mapping[str, Callable[[Control], AdminReply]] = {
+    "/livez": _livez,
+    "/readyz": _readyz,
+    "/metrics": _metrics,
+}

@@ -1,0 +1,97 @@
+"""Serves the admin API on listening sockets: the unix socket whole, the health address in part.
+
+Bounded in connections, sizes and time. One connection's crash is its own: a 500 and a log line.
+"""
+
+import errno
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import structlog
+import trio
+
+from balancer.admin.connection import AdminConnection, refusal_of, say_at_once
+from balancer.admin.messages import AdminReply, AdminRequest, error_reply
+from balancer.core.message import BadMessage
+from balancer.wire.network import Network, Sock
+
+Answer: TypeAlias = Callable[[AdminRequest], Awaitable[AdminReply]]
+"""`api.answer` or `health.answer_public`, with its Control bound."""
+
+# An operator, a few followers of events, a scraper: 64 is plenty, and bounds what they cost.
+CONNECTIONS_MAX = 64
+# Out of descriptors or memory: wait for others to end instead of spinning (as trio does).
+OVERLOAD = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+OVERLOAD_PAUSE_S = 0.1
+
+log = structlog.get_logger()
+
+
+async def serve(listener: Sock, network: Network, answer: Answer) -> None:
+    """Accept and answer until cancelled; the caller made the listening socket and closes it."""
+    open_now: set[Sock] = set()
+    async with trio.open_nursery() as nursery:
+        while True:
+            sock = await _accepted(listener, network)
+            if sock is None:
+                continue
+            if len(open_now) >= CONNECTIONS_MAX:
+                sentence = f"{CONNECTIONS_MAX} admin connections are open already; close one"
+                say_at_once(sock, error_reply(503, sentence))
+                sock.close()
+                continue
+            open_now.add(sock)
+            nursery.start_soon(_serve_one, sock, network, answer, open_now)
+
+
+async def _accepted(listener: Sock, network: Network) -> Sock | None:
+    """The next connection; None when there was none after all, which passes."""
+    await network.wait_readable(listener)
+    try:
+        sock, _ = listener.accept()
+    except OSError as error:
+        if error.errno in OVERLOAD:
+            log.warning("admin.accept_failed", because=str(error), effect="trying again")
+            await trio.sleep(OVERLOAD_PAUSE_S)
+        return None
+    return sock
+
+
+async def _serve_one(sock: Sock, network: Network, answer: Answer, open_now: set[Sock]) -> None:
+    try:
+        with trio.CancelScope() as scope:
+            connection = AdminConnection(sock, network, scope)
+            await _requests(connection, answer)
+        if scope.cancelled_caught and connection.midway:
+            say_at_once(sock, error_reply(408, "the request took too long to arrive"))
+    except* OSError:
+        pass  # the client has gone, which is its right
+    finally:
+        open_now.discard(sock)
+        network.notify_closing(sock)
+        sock.close()
+
+
+async def _requests(connection: AdminConnection, answer: Answer) -> None:
+    """Answer request after request; what cannot be read is answered and ends the connection."""
+    keep_alive = True
+    while keep_alive:
+        try:
+            received = await connection.next_request()
+        except BadMessage as error:
+            connection.say_at_once(refusal_of(error))
+            return
+        if received is None:
+            return
+        request, keep_alive = received
+        reply = await _contained(request, answer)
+        head_only = request.method == "HEAD"
+        await connection.reply(reply, head_only=head_only, close=not keep_alive)
+
+
+async def _contained(request: AdminRequest, answer: Answer) -> AdminReply:
+    try:
+        return await answer(request)
+    except Exception:
+        log.exception("admin.crashed", method=request.method, path=request.path)
+        return error_reply(500, "the instance failed to answer; its log says why")
