@@ -1,0 +1,78 @@
+"""The commands that change one backend and return when the change is durable: all but `drain`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from balancer.cli.client import Answered, Fields, Instance, as_refused, backend_path, say_done
+from balancer.cli.exits import refused
+from balancer.cli.place import admin_option
+from balancer.cli.running import running_lines
+
+
+@click.command(short_help="Add a backend to a pool.")
+@click.argument("pool")
+@click.argument("address")
+@click.option("--weight", type=click.IntRange(0, 1000), help="Its share of new requests.")
+@admin_option
+def add(pool: str, address: str, weight: int | None, admin: str) -> None:
+    """Add the backend ADDRESS to POOL; it takes requests once its first probe has passed.
+
+    ADDRESS is HOST:PORT, [IPV6]:PORT or unix:PATH. Adding what is there already changes nothing.
+    """
+    fields: Fields = {"address": address}
+    if weight is not None:
+        fields["weight"] = weight
+    _change(lambda: Instance(admin).post(backend_path(pool), fields))
+
+
+@click.command(short_help="Undo drain or maintenance.")
+@click.argument("pool")
+@click.argument("address")
+@admin_option
+def ready(pool: str, address: str, admin: str) -> None:
+    """Let the backend ADDRESS of POOL take requests again, as soon as it is healthy."""
+    _change(lambda: Instance(admin).post(backend_path(pool, address, "ready")))
+
+
+@click.command(short_help="Give a backend neither requests nor probes.")
+@click.argument("pool")
+@click.argument("address")
+@admin_option
+def maintenance(pool: str, address: str, admin: str) -> None:
+    """Give the backend ADDRESS of POOL no new requests and no probes; running ones may end."""
+    _change(lambda: Instance(admin).post(backend_path(pool, address, "maintenance")))
+
+
+@click.command(short_help="Change a backend's share of new requests.")
+@click.argument("pool")
+@click.argument("address")
+@click.argument("weight", type=click.IntRange(0, 1000))
+@admin_option
+def weight(pool: str, address: str, weight: int, admin: str) -> None:
+    """Set the WEIGHT of the backend ADDRESS of POOL, 0 to 1000; 0 takes no new requests."""
+    _change(lambda: Instance(admin).post(backend_path(pool, address, "weight"), {"weight": weight}))
+
+
+@click.command(short_help="Take a backend out of its pool.")
+@click.argument("pool")
+@click.argument("address")
+@click.option("--force", is_flag=True, help="Even if that cuts what is in flight.")
+@admin_option
+def remove(pool: str, address: str, force: bool, admin: str) -> None:
+    """Take the backend ADDRESS out of POOL; refused while work is in flight on it."""
+    query = "?force" if force else ""
+    _change(lambda: Instance(admin).delete(backend_path(pool, address) + query))
+
+
+def _change(command: Callable[[], Fields]) -> Any:
+    try:
+        answer = command()
+    except Answered as refusal:
+        cut = refusal.fields.get("running")
+        if not isinstance(cut, list) or not cut:
+            raise as_refused(refusal) from refusal
+        what = "\n".join(running_lines(cut))
+        raise refused(f"{refusal}\n{what}\ndrain it first, or use --force") from refusal
+    say_done(answer)

@@ -1,0 +1,186 @@
+"""Speaks to a running instance through its admin socket, with the standard library alone.
+
+Turns every way of not being answered into one sentence that says what was tried, why it failed and
+what to do. It decides nothing about pools.
+"""
+
+import errno
+import http.client
+import json
+import os
+import pwd
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
+from typing import cast
+from urllib.parse import quote
+
+import click
+
+from balancer.cli.exits import Failed, only_partly, refused, unreachable
+
+# An instance confirms within 2 s or names who has not; the rest is for a machine under load.
+ANSWER_S = 10.0
+
+Fields = dict[str, object]
+
+
+class Gone(Exception):
+    """The instance ended the connection, or ended itself, while it was listened to."""
+
+
+class Instance:
+    """The instance behind one admin socket. Every call opens a connection of its own."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def get(self, path: str) -> Fields:
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, fields: Mapping[str, object] | None = None) -> Fields:
+        return self._ask("POST", path, fields)
+
+    def delete(self, path: str) -> Fields:
+        return self._ask("DELETE", path, None)
+
+    def text(self, path: str) -> str:
+        """A reply that is text, such as the configuration in force; a refusal is still JSON."""
+        with closing(_UnixConnection(self.path)) as connection:
+            response = self._response(connection, "GET", path, None)
+            try:
+                body = response.read()
+            except (OSError, http.client.HTTPException) as error:
+                raise self._no_answer(error) from error
+        if response.status != http.client.OK:
+            raise Answered({"error": f"it answered {response.status}"} | _object(body))
+        return body.decode(errors="replace")
+
+    def lines(self, path: str, *, endless: bool) -> Iterator[Fields]:
+        """The JSON objects of a reply, line by line; an endless one ends with Gone."""
+        with closing(_UnixConnection(self.path)) as connection:
+            response = self._response(connection, "GET", path, None)
+            if endless:
+                connection.wait_without_limit()
+            try:
+                while line := response.readline():
+                    yield _object(line)
+            except (OSError, http.client.HTTPException) as error:
+                raise Gone from error
+            if endless:
+                raise Gone
+
+    def _ask(self, method: str, path: str, fields: Mapping[str, object] | None) -> Fields:
+        with closing(_UnixConnection(self.path)) as connection:
+            response = self._response(connection, method, path, fields)
+            try:
+                answer = _object(response.read())
+            except (OSError, http.client.HTTPException) as error:
+                raise self._no_answer(error) from error
+        if "error" in answer:
+            raise Answered(answer)
+        return answer
+
+    def _response(
+        self,
+        connection: "_UnixConnection",
+        method: str,
+        path: str,
+        fields: Mapping[str, object] | None,
+    ) -> http.client.HTTPResponse:
+        body = None if fields is None else json.dumps(fields)
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        try:
+            connection.connect()
+        except OSError as error:
+            raise unreachable(_not_reachable(self.path, error)) from error
+        try:
+            connection.request(method, path, body=body, headers=headers)
+            return connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._no_answer(error) from error
+
+    def _no_answer(self, error: Exception) -> Failed:
+        if isinstance(error, TimeoutError):
+            return unreachable(
+                f"the instance at {self.path} took the request and gave no answer within "
+                f"{ANSWER_S:g} s; look at its log, and ask 'balancer status' what was done"
+            )
+        return unreachable(
+            f"the instance at {self.path} ended the connection without an answer; "
+            "ask 'balancer status' what was done"
+        )
+
+
+class Answered(Exception):
+    """The instance's refusal: `fields["error"]` says why."""
+
+    def __init__(self, fields: Fields) -> None:
+        super().__init__(str(fields["error"]))
+        self.fields = fields
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("balancer", timeout=ANSWER_S)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket file."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(ANSWER_S)
+        self.sock.connect(self._path)
+
+    def wait_without_limit(self) -> None:
+        self.sock.settimeout(None)
+
+
+def backend_path(pool: str, address: str | None = None, verb: str | None = None) -> str:
+    """The API's path of a pool's backends, of one backend, or of one command on it."""
+    path = f"/v1/pools/{quote(pool, safe='')}/backends"
+    if address is not None:
+        path += f"/{quote(address, safe='')}"
+    return path if verb is None else f"{path}/{verb}"
+
+
+def say_done(answer: Fields) -> None:
+    """Print what was done; exit 4 when workers have not confirmed it."""
+    click.echo(answer.get("message", "done"))
+    laggards = answer.get("laggards")
+    if isinstance(laggards, list) and laggards:
+        names = ", ".join(str(name) for name in laggards)
+        raise only_partly(f"saved, and not yet confirmed by {names}")
+
+
+def as_refused(refusal: Answered) -> Failed:
+    return refused(str(refusal))
+
+
+def _object(text: bytes) -> Fields:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise unreachable("what answers at this socket is no balancer")
+    return cast("Fields", value)
+
+
+def _not_reachable(path: str, error: OSError) -> str:
+    start = "start one with 'balancer run', or name its socket with --admin or BALANCER_ADMIN"
+    match error.errno:
+        case errno.ENOENT | errno.ENOTDIR:
+            return f"no instance at {path}: there is no such file; {start}"
+        case errno.ECONNREFUSED:
+            return f"no instance at {path}: the file is there, but nobody listens any more; {start}"
+        case errno.EACCES | errno.EPERM:
+            return f"no access to {path}: permission denied; {_whose(path)}"
+        case _:
+            return f"cannot reach an instance at {path}: {error.strerror or error}; {start}"
+
+
+def _whose(path: str) -> str:
+    with suppress(OSError, KeyError):
+        owner = pwd.getpwuid(os.stat(path).st_uid).pw_name
+        return f"run this command as {owner}, who runs the instance"
+    return "run this command as the user who runs the instance"

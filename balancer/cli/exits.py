@@ -1,0 +1,44 @@
+"""How a command ends: the exit codes of the contract, and the exceptions that lead to them."""
+
+from enum import IntEnum
+
+import click
+
+
+class Exit(IntEnum):
+    """What the shell is told. 2 (usage) is click's own."""
+
+    DONE = 0
+    REFUSED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    PARTLY = 4
+
+
+class Failed(click.ClickException):
+    """Ends the command with a sentence on stderr and an exit code."""
+
+    def __init__(self, message: str, code: Exit) -> None:
+        super().__init__(message)
+        self.code = code
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        """What click ends the process with."""
+        return self.code
+
+    def show(self, file: object = None) -> None:  # noqa: ARG002 - click's signature
+        """Say it on stderr, without click's "Error:": the sentence is whole."""
+        click.echo(f"balancer: {self.message}", err=True)
+
+
+def refused(sentence: str) -> Failed:
+    return Failed(sentence, Exit.REFUSED)
+
+
+def unreachable(sentence: str) -> Failed:
+    return Failed(sentence, Exit.UNREACHABLE)
+
+
+def only_partly(sentence: str) -> Failed:
+    return Failed(sentence, Exit.PARTLY)

@@ -1,0 +1,117 @@
+"""The status as tables for people: one a pool, the reason in words, nothing lost when it is narrow."""
+
+from collections.abc import Mapping
+from typing import cast
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from balancer.cli.terminal import age_since, printable
+from balancer.core.state_word import state_word, used_in_panic
+
+Row = Mapping[str, object]
+
+_STYLE = {
+    "up": "green",
+    "on trial": "yellow",
+    "checking": "yellow",
+    "draining": "cyan",
+    "maintenance": "cyan",
+    "ejected": "red",
+    "unhealthy": "red",
+}
+# Narrower than this, the counters go and the words stay.
+COUNTERS_NEED = 76
+# Without a terminal, lines are as long as they are: a pipe has no edge.
+PIPE_WIDTH = 400
+
+
+class QuietConsole(Console):
+    """A console that leaves a broken pipe to whoever runs the command."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def console() -> Console:
+    """Where tables go: stdout, in colour only on a terminal that wants it."""
+    found = QuietConsole(highlight=False, soft_wrap=False)
+    if not found.is_terminal:
+        found.width = PIPE_WIDTH
+    return found
+
+
+def status_tables(status: Row, *, now: float, width: int) -> RenderableType:
+    """All pools of a status; `now` is wall time in seconds."""
+    parts: list[RenderableType] = [_headline(status, now)]
+    pools = cast("Mapping[str, Row]", status.get("pools") or {})
+    for name, pool in pools.items():
+        parts += [Text(), _pool_line(name, pool), _backends(pool, now=now, width=width)]
+    if not pools:
+        parts.append(Text("no pools"))
+    return Group(*parts)
+
+
+def _headline(status: Row, now: float) -> Text:
+    line = Text(f"instance {printable(status.get('instance', '?'))}", style="dim")
+    state = status.get("state")
+    if state is not None:
+        line.append(f", {printable(state)}")
+    started = age_since(status.get("started"), now)
+    if started:
+        line.append(f", up {started}")
+    return line
+
+
+def _pool_line(name: str, pool: Row) -> Text:
+    rows = cast("list[Row]", pool.get("backends") or [])
+    line = Text(printable(name), style="bold")
+    available = f"{pool.get('available', 0)} of {len(rows)} available"
+    line.append(f"  {printable(pool.get('policy', ''))}, {available}", style="not bold dim")
+    if pool.get("panic"):
+        line.append("  PANIC: too few are available, health is ignored", style="bold red")
+    return line
+
+
+def _backends(pool: Row, *, now: float, width: int) -> Table:
+    counters = width >= COUNTERS_NEED
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False)
+    table.add_column("address", overflow="fold", min_width=9)
+    table.add_column("state", overflow="fold", min_width=5)
+    if counters:
+        for title in ("weight", "in flight", "requests", "failures"):
+            table.add_column(title, justify="right", overflow="fold")
+        table.add_column("since", justify="right", overflow="fold")
+    table.add_column("reason", overflow="fold", min_width=8)
+    for row in cast("list[Row]", pool.get("backends") or []):
+        cells: list[RenderableType] = [_address(row), _state(row, panic=bool(pool.get("panic")))]
+        if counters:
+            names = ("weight", "in_flight", "requests", "failures")
+            cells += [Text(printable(row.get(name, ""))) for name in names]
+            cells.append(Text(age_since(row.get("since"), now)))
+        table.add_row(*cells, Text(printable(row.get("reason", ""))))
+    return table
+
+
+def _address(row: Row) -> Text:
+    address = Text(printable(row.get("address", "?")))
+    if row.get("origin") == "cli":
+        address.append(" (cli)", style="dim")
+    elif row.get("overridden"):
+        address.append(" (changed by cli)", style="dim")
+    return address
+
+
+def _state(row: Row, *, panic: bool) -> Text:
+    word = state_word(
+        admin=str(row.get("admin")),
+        health=str(row.get("health")),
+        ejected=bool(row.get("ejected")),
+        on_trial=bool(row.get("on_trial")),
+    )
+    state = Text(word, style=_STYLE[word])
+    if panic and used_in_panic(word):
+        state.append(" (panic)", style="bold red")
+    return state

@@ -1,0 +1,318 @@
+"""The commands against a running admin server: what they print and how they end."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from balancer.cli.main import COMMANDS, main
+from tests.support.admin_instance import AdminInstance, admin_instance
+from tests.support.fake_control import A, B, exchange
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[AdminInstance]:
+    with admin_instance(tmp_path / "admin.sock") as running:
+        yield running
+
+
+def call(instance: AdminInstance, *words: str) -> Result:
+    return CliRunner().invoke(main, [*words, "--admin", str(instance.path)])
+
+
+def later(delay_s: float, function: Callable[[], object]) -> threading.Timer:
+    timer = threading.Timer(delay_s, function)
+    timer.start()
+    return timer
+
+
+def test_help_lists_every_command_without_loading_it_and_says_the_same() -> None:
+    text = CliRunner().invoke(main, ["--help"]).output
+    for name, command in COMMANDS.items():
+        assert f"  {name} " in text
+        assert command.short_help in text
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"check", "config"}))
+def test_short_help_is_the_commands_own(name: str) -> None:
+    command = COMMANDS[name].load()
+    assert command.short_help == COMMANDS[name].short_help
+    assert command.name == name
+
+
+def test_a_mistyped_command_is_usage_and_gets_a_hint() -> None:
+    result = CliRunner().invoke(main, ["stauts"])
+    assert result.exit_code == 2
+    assert "Did you mean 'status'?" in result.stderr
+
+
+def test_status_shows_a_table_for_people(instance: AdminInstance) -> None:
+    instance.control.rows[B].update(
+        health="unhealthy", available=False, reason="3 of 3 probes failed: connect refused"
+    )
+    result = call(instance, "status")
+    assert result.exit_code == 0
+    assert "web  least-connections, 1 of 2 available" in result.stdout
+    up, unhealthy = [line for line in result.stdout.splitlines() if line.startswith("127.")]
+    assert up.split()[:5] == [A, "up", "1", "0", "1200"]
+    assert unhealthy.split()[:2] == [B, "unhealthy"]
+    assert unhealthy.rstrip().endswith("3 of 3 probes failed: connect refused")
+
+
+def test_status_marks_panic_and_what_came_by_the_command_line(instance: AdminInstance) -> None:
+    instance.control.panic = True
+    instance.control.rows[A].update(ejected=True, origin="cli")
+    output = call(instance, "status", "web").stdout
+    assert "PANIC" in output
+    assert f"{A} (cli)" in output
+    assert "ejected (panic)" in output
+
+
+def test_status_as_json_is_what_the_instance_said(instance: AdminInstance) -> None:
+    result = call(instance, "status", "--json")
+    assert json.loads(result.stdout) == instance.control.status(None)
+
+
+def test_hostile_text_cannot_steer_the_terminal(instance: AdminInstance) -> None:
+    instance.control.rows[A]["reason"] = "\x1b]0;owned\x07 [bold]plain[/bold]"
+    output = call(instance, "status").stdout
+    assert "\x1b" not in output
+    assert "[bold]plain[/bold]" in output
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 200])
+def test_a_narrow_terminal_loses_no_word_of_state_or_reason(width: int) -> None:
+    from rich.console import Console
+
+    from balancer.cli.table import status_tables
+    from tests.support.fake_control import FakeControl
+
+    out = Console(width=width, record=True, file=open("/dev/null", "w"), color_system=None)  # noqa: SIM115
+    with out.file:
+        out.print(status_tables(FakeControl().status(None), now=1_767_225_672.0, width=width))
+    text = out.export_text()
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "up" in text
+    for word in ("probes", "passed"):
+        assert word in text
+    assert ("1m 12s" in text) == (width >= 76)
+
+
+def test_an_unknown_pool_is_refused_with_the_instances_hint(instance: AdminInstance) -> None:
+    result = call(instance, "status", "wbe")
+    assert result.exit_code == 1
+    assert "did you mean 'web'?" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["add", "web", "127.0.0.1:9003", "--weight", "2"], "added web 127.0.0.1:9003"),
+        (["add", "web", A], f"web {A} is there already"),
+        (["drain", "web", A], f"web {A} is draining"),
+        (["ready", "web", A], f"web {A} is ready"),
+        (["maintenance", "web", A], f"web {A} is maintenance"),
+        (["weight", "web", A, "0"], f"web {A} has weight 0"),
+        (["remove", "web", A], f"removed web {A}"),
+    ],
+)
+def test_a_change_says_what_was_done(instance: AdminInstance, words: list[str], said: str) -> None:
+    result = call(instance, *words)
+    assert (result.exit_code, result.stdout) == (0, f"{said}\n")
+
+
+def test_the_socket_may_be_named_before_the_command_or_in_the_environment(
+    instance: AdminInstance,
+) -> None:
+    path = str(instance.path)
+    before = CliRunner().invoke(main, ["--admin", path, "ready", "web", A])
+    by_environment = CliRunner().invoke(main, ["ready", "web", A], env={"BALANCER_ADMIN": path})
+    assert (before.exit_code, by_environment.exit_code) == (0, 0)
+    wins = CliRunner().invoke(
+        main, ["ready", "web", A, "--admin", path], env={"BALANCER_ADMIN": "/nowhere"}
+    )
+    assert wins.exit_code == 0
+
+
+def test_an_unknown_backend_is_refused(instance: AdminInstance) -> None:
+    result = call(instance, "drain", "web", "127.0.0.1:9999")
+    assert result.exit_code == 1
+    assert f"did you mean '{A}'?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["weight", "web", A, "heavy"],
+        ["weight", "web", A, "1001"],
+        ["drain", "web"],
+        ["drain", "web", A, "--timeout", "soon"],
+        ["run"],
+        ["run", "--listen", "127.0.0.1:0"],
+        ["run", "edge.toml", "--to", "127.0.0.1:1"],
+        ["run", "edge.toml", "--state", "x"],
+    ],
+)
+def test_wrong_usage_ends_with_2(words: list[str]) -> None:
+    assert CliRunner().invoke(main, words).exit_code == 2
+
+
+def test_removing_under_work_names_what_would_be_cut(instance: AdminInstance) -> None:
+    instance.control.in_flight[A] = [exchange(number) for number in range(12)]
+    result = call(instance, "remove", "web", A)
+    assert result.exit_code == 1
+    assert "GET /big from 127.0.0.1:50000, 12s" in result.stderr
+    assert "and 2 more" in result.stderr
+    assert "use --force" in result.stderr
+    assert call(instance, "remove", "web", A, "--force").exit_code == 0
+
+
+def test_a_change_that_workers_have_not_confirmed_names_them(instance: AdminInstance) -> None:
+    instance.control.laggards = ("worker 2",)
+    result = call(instance, "ready", "web", A)
+    assert result.exit_code == 4
+    assert "not yet confirmed by worker 2" in result.stderr
+
+
+def test_a_change_that_could_not_be_saved_is_refused(instance: AdminInstance) -> None:
+    instance.control.disk_full = True
+    result = call(instance, "ready", "web", A)
+    assert result.exit_code == 1
+    assert "nothing was changed" in result.stderr
+
+
+def test_drain_wait_shows_what_runs_and_returns_with_the_last(instance: AdminInstance) -> None:
+    running = [exchange(1, "/slow"), exchange(2, "/\x1b[2Jbig")]
+    instance.control.in_flight[A] = running
+    timers = [later(0.5, running.pop), later(1.0, running.pop)]
+    result = call(instance, "drain", "web", A, "--wait", "--timeout", "30s")
+    for timer in timers:
+        timer.join()
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"web {A} is draining"
+    assert lines[1] == f"waiting for 2 exchanges on web {A}:"
+    assert "  GET /slow from 127.0.0.1:50000, 12s" in lines
+    assert "  GET /\\x1b[2Jbig from 127.0.0.1:50000, 12s" in lines
+    assert f"waiting for 1 exchange on web {A}:" in lines
+    assert lines[-1].startswith(f"nothing runs on web {A} after")
+
+
+def test_a_drain_that_takes_too_long_ends_with_4_and_says_what_runs(
+    instance: AdminInstance,
+) -> None:
+    instance.control.in_flight[A] = [exchange(1)]
+    result = call(instance, "drain", "web", A, "--timeout", "0.1s")
+    assert result.exit_code == 4
+    assert f"after 0.1 s there still runs 1 exchange on web {A}" in result.stderr
+    assert "GET /big" in result.stderr
+
+
+def test_a_drain_that_somebody_undoes_is_no_endless_wait(instance: AdminInstance) -> None:
+    instance.control.in_flight[A] = [exchange(1)]
+    timer = later(0.3, lambda: instance.control.rows[A].update(admin="ready"))
+    result = call(instance, "drain", "web", A, "--wait")
+    timer.join()
+    assert result.exit_code == 4
+    assert "somebody set it to ready" in result.stderr
+
+
+def test_an_instance_that_goes_during_a_wait_is_told(instance: AdminInstance) -> None:
+    instance.control.in_flight[A] = [exchange(1)]
+    timer = later(0.5, instance.end)
+    result = call(instance, "drain", "web", A, "--wait")
+    timer.join()
+    assert result.exit_code == 3
+
+
+def test_events_are_one_line_each(instance: AdminInstance) -> None:
+    log = instance.control.log
+    cause = "3 of 3 probes failed: connect refused"
+    instance.do(lambda: log.add("backend.unhealthy", cause=cause, pool="web", backend=A))
+    result = call(instance, "events")
+    assert result.stdout == (
+        f"1970-01-01T00:00:00.000Z backend.unhealthy  web {A}: {cause}; takes no new requests\n"
+    )
+    assert json.loads(call(instance, "events", "--json").stdout)["cause"] == cause
+
+
+def test_following_shows_the_past_and_the_new_and_ends_with_3(instance: AdminInstance) -> None:
+    log = instance.control.log
+    instance.do(lambda: log.add("instance.started", cause="run edge.toml"))
+
+    def change_and_end() -> None:
+        instance.do(lambda: log.add("instance.stopping", cause="signal TERM"))
+        time.sleep(0.2)
+        instance.end()
+
+    timer = later(0.5, change_and_end)
+    result = call(instance, "events", "--follow", "--json")
+    timer.join()
+    assert [json.loads(line)["kind"] for line in result.stdout.splitlines()] == [
+        "instance.started",
+        "instance.stopping",
+    ]
+    assert result.exit_code == 3
+    assert "has gone" in result.stderr
+
+
+def test_stop_waits_until_the_instance_has_gone(instance: AdminInstance) -> None:
+    timer = later(0.5, instance.end)
+    began = time.monotonic()
+    result = call(instance, "stop", "--now")
+    assert time.monotonic() - began > 0.3
+    timer.join()
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "stopped")
+    assert instance.control.stopped is True
+
+
+@pytest.mark.parametrize(
+    "words", [["status"], ["status", "--json"], ["drain", "web", A], ["events"], ["stop"]]
+)
+def test_without_an_instance_the_socket_the_reason_and_a_way_out_are_named(
+    tmp_path: Path, words: list[str]
+) -> None:
+    missing = tmp_path / "admin.sock"
+    result = CliRunner().invoke(main, [*words, "--admin", str(missing)])
+    assert result.exit_code == 3
+    assert f"no instance at {missing}: there is no such file" in result.stderr
+    assert "--admin or BALANCER_ADMIN" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_dead_socket_and_a_path_too_long_are_told_apart(tmp_path: Path) -> None:
+    dead = tmp_path / "dead.sock"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(dead))
+    result = CliRunner().invoke(main, ["status", "--admin", str(dead)])
+    assert result.exit_code == 3
+    assert "nobody listens any more" in result.stderr
+    result = CliRunner().invoke(main, ["status", "--admin", "/" + "x" * 200])
+    assert result.exit_code == 3
+    assert "too long" in result.stderr
+
+
+def test_something_else_at_the_socket_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "other.sock"
+    with socket.socket(socket.AF_UNIX) as foreign:
+        foreign.bind(str(path))
+        foreign.listen()
+
+        def answer() -> None:
+            connection, _ = foreign.accept()
+            with connection:
+                connection.recv(1024)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        result = CliRunner().invoke(main, ["status", "--admin", str(path)])
+        thread.join()
+    assert result.exit_code == 3
+    assert "no balancer" in result.stderr

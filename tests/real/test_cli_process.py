@@ -1,0 +1,191 @@
+"""The `balancer` command as a process: signals, pipes, terminals, and how fast it starts."""
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.admin_instance import AdminInstance, admin_instance
+from tests.support.fake_control import A
+
+BALANCER = [sys.executable, "-m", "balancer"]
+# Those that no short command needs; each costs a noticeable part of a second.
+HEAVY = ("trio", "httpx", "h11", "pydantic", "rich", "structlog", "prometheus_client", "asyncio")
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[AdminInstance]:
+    with admin_instance(tmp_path / "admin.sock") as running:
+        yield running
+
+
+def start(*words: str, **options: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
+        [*BALANCER, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
+
+
+def read_until(descriptor: int, wanted: str, limit_s: float = 10) -> str:
+    """What arrives until `wanted` is in it."""
+    text = ""
+    end = time.monotonic() + limit_s
+    while wanted not in text:
+        assert time.monotonic() < end, text
+        if select.select([descriptor], [], [], 0.2)[0]:
+            text += os.read(descriptor, 65536).decode()
+    return text
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """The time it takes depends on the machine; what it loads does not."""
+    code = (
+        "import sys; from balancer.cli.main import main; main(['--help'], standalone_mode=False); "
+        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stderr == b"[]\n"
+
+
+def test_a_short_command_loads_no_event_loop(instance: AdminInstance) -> None:
+    code = (
+        "import sys; from balancer.cli.main import main; "
+        f"main(['ready', 'web', '{A}', '--admin', {str(instance.path)!r}], standalone_mode=False); "
+        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stderr == b"[]\n"
+
+
+def test_a_reader_that_has_enough_is_no_error(instance: AdminInstance) -> None:
+    """`balancer events | head -1` says nothing on stderr."""
+    for number in range(3000):
+        instance.do(
+            lambda number=number: instance.control.log.add(
+                "backend.weight", cause=f"weight {number}"
+            )
+        )  # type: ignore[misc]
+    for words in (["events"], ["status"], ["status", "--watch"], ["events", "--follow"]):
+        process = start(*words, "--admin", str(instance.path))
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        instance.do(lambda: instance.control.log.add("backend.weight", cause="again"))
+        time.sleep(0.1)
+        instance.do(lambda: instance.control.log.add("backend.weight", cause="and again"))
+        assert process.wait(10) == 0
+        assert process.stderr.read() == b""
+        process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["status", "--watch"], "least-connections"),
+        (["status", "--watch", "--json"], '"instance"'),
+        (["events", "--follow"], "backend.weight"),
+    ],
+)
+def test_ctrl_c_ends_a_watch_quietly_with_0(
+    instance: AdminInstance, words: list[str], wanted: str
+) -> None:
+    instance.do(lambda: instance.control.log.add("backend.weight", cause="weight 2"))
+    process = start(*words, "--admin", str(instance.path))
+    assert process.stdout is not None
+    read_until(process.stdout.fileno(), wanted)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (0, b"")
+
+
+def test_a_watch_survives_the_instance(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    process = start("status", "--watch", "--admin", str(path))
+    try:
+        assert process.stdout is not None
+        descriptor = process.stdout.fileno()
+        read_until(descriptor, "not reachable, retrying")
+        with admin_instance(path):
+            read_until(descriptor, "2 of 2 available")
+        read_until(descriptor, "not reachable, retrying")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def on_a_terminal(*words: str, **environment: str) -> tuple[int, subprocess.Popen[bytes]]:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*BALANCER, *words],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100", **environment},
+    )
+    os.close(theirs)
+    return ours, process
+
+
+def test_on_a_terminal_the_table_is_redrawn_in_colour(instance: AdminInstance) -> None:
+    ours, process = on_a_terminal("status", "--watch", "--admin", str(instance.path), NO_COLOR="")
+    try:
+        text = read_until(ours, "up")
+        instance.control.rows[A]["health"] = "unhealthy"
+        text += read_until(ours, "unhealthy")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert "\x1b[32m" in text  # green
+    assert re.search(r"\x1b\[\d*A", text)  # up again, instead of one table below the other
+
+
+@pytest.mark.parametrize("words", [["status"], ["events"]])
+def test_no_color_is_honoured(instance: AdminInstance, words: list[str]) -> None:
+    instance.do(lambda: instance.control.log.add("pool.panic", cause="none left", pool="web"))
+    for environment, coloured in (({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False)):
+        ours, process = on_a_terminal(*words, "--admin", str(instance.path), **environment)
+        text = read_until(ours, "probes passed" if words == ["status"] else "ignored")
+        process.wait(10)
+        os.close(ours)
+        assert bool(re.search(r"\x1b\[[0-9;]*3[1-7]m", text)) is coloured
+
+
+def test_stop_waits_for_the_process_itself(tmp_path: Path) -> None:
+    """The socket may go first; whoever starts the next instance needs the process gone."""
+    path = tmp_path / "admin.sock"
+    code = f"""
+import threading, time
+from pathlib import Path
+from tests.support.admin_instance import AdminInstance
+instance = AdminInstance(Path({str(path)!r}))
+instance.start()
+print("up", flush=True)
+while instance.control.stopped is None:
+    time.sleep(0.01)
+time.sleep(0.2)
+instance.end()
+time.sleep(0.5)
+print("ends", time.time(), flush=True)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    done = subprocess.run(
+        [*BALANCER, "stop", "--admin", str(path)], capture_output=True, check=False
+    )
+    returned = time.time()
+    ended, _ = process.communicate(timeout=10)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == b"stopped"
+    assert returned > float(ended.split()[1])
