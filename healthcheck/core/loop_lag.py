@@ -5,6 +5,10 @@ tells the times. Sees every lag longer than the limit by one tick, wherever in a
 """
 
 import math
+from dataclasses import replace
+
+from healthcheck.core.verdict import Outcome, Verdict
+from healthcheck.core.wording import seconds
 
 
 class LoopLag:
@@ -29,13 +33,16 @@ class LoopLag:
         self._note(now)
         self._due = math.inf
 
-    def during(self, began: float, now: float) -> float:
-        """How late the loop was between `began` and `now`: 0 when never beyond the limit.
+    def excuse(self, verdict: Verdict, *, began: float, now: float) -> Verdict:
+        """The verdict of a probe from `began` to `now`, but a FAIL is void if the loop was late.
 
-        Right also for a caller that wakes up before the ticker does.
+        Right also for a probe that ends before the ticker wakes up.
         """
         self._note(now)
-        return self._seen_s if self._seen_at > began else 0.0
+        if verdict.outcome is not Outcome.FAIL or self._seen_at <= began:
+            return verdict
+        reason = f"our own loop was {seconds(self._seen_s)} late: {verdict.reason}"
+        return replace(verdict, outcome=Outcome.VOID, reason=reason)
 
     def _note(self, now: float) -> None:
         late = now - self._due

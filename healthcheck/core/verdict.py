@@ -24,6 +24,11 @@ class Verdict:
     reason: str
     began: float | None = field(default=None, compare=False)
 
+    @property
+    def says_nothing(self) -> bool:
+        """Void: whatever went wrong was ours."""
+        return self.outcome is Outcome.VOID
+
 
 class Evidence(StrEnum):
     """What one live attempt says about its backend; a client that left says nothing."""

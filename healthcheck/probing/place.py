@@ -1,0 +1,47 @@
+"""Where a probe connects to, and how it gets there."""
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+import trio
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A host (name or literal address) and port, or the path of a unix socket."""
+
+    host: str = "localhost"
+    port: int = 80
+    path: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What an operator would call it."""
+        return self.path if self.path is not None else self.host
+
+
+async def connect(place: Place) -> trio.SocketStream:
+    """A connection to `place`; OSErrors are the kernel's or the resolver's, or one of several.
+
+    A literal address needs neither a resolver nor a race between addresses, which together cost
+    more than the connection itself.
+    """
+    if place.path is not None:
+        return await trio.open_unix_socket(place.path)
+    if (family := _family(place.host)) is None:
+        return await trio.open_tcp_stream(place.host, place.port)
+    sock = trio.socket.socket(family, trio.socket.SOCK_STREAM)
+    try:
+        await sock.connect((place.host, place.port))
+    except BaseException:
+        sock.close()
+        raise
+    return trio.SocketStream(sock)
+
+
+def _family(host: str) -> int | None:
+    try:
+        version = ip_address(host).version
+    except ValueError:
+        return None
+    return int(trio.socket.AF_INET if version == 4 else trio.socket.AF_INET6)
