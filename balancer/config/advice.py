@@ -1,0 +1,96 @@
+"""What an operator may want to know about a config that is valid: likely slips, and what to expect.
+
+Advice only; nothing here refuses a config.
+"""
+
+from collections.abc import Iterator
+
+from balancer.config.durations import format_duration
+from balancer.config.errors import Finding, Place
+from balancer.config.settings import Health, Pool, Route, Settings
+from balancer.config.wording import dotted
+
+
+def warnings_about(settings: Settings) -> Iterator[Finding]:
+    """What is allowed and yet seldom meant."""
+    routed = {route.pool for route in settings.routes_in_effect}
+    for name, pool in settings.pools.items():
+        place = ("pools", name)
+        if name not in routed:
+            yield Finding(path=place, message="no route leads to this pool")
+        yield from _about_backends(pool, place)
+        if pool.health is not None:
+            yield from _about_health(pool.health, (*place, "health"))
+    yield from _never_reached(settings.routes)
+
+
+def _about_backends(pool: Pool, place: Place) -> Iterator[Finding]:
+    if not pool.backends:
+        message = "has no backends; its requests are answered 503 until one is added"
+        yield Finding(path=place, message=message)
+    elif not any(backend.weight for backend in pool.backends):
+        message = "every backend has weight 0, so none takes requests"
+        yield Finding(path=place, message=message)
+    if pool.health is None:
+        only = "only failing requests show" if pool.passive.enabled else "nothing shows"
+        message = f"has no active checks (health); {only} that a backend is down"
+        yield Finding(path=place, message=message)
+
+
+def _about_health(health: Health, place: Place) -> Iterator[Finding]:
+    interval = format_duration(health.interval)
+    if health.timeout > health.interval:
+        message = (
+            f"{format_duration(health.timeout)} is longer than the interval ({interval}),"
+            " so a backend that hangs is noticed later than the interval suggests"
+        )
+        yield Finding(path=(*place, "timeout"), message=message)
+    if health.transition_pace > health.interval:
+        message = f"is longer than the interval ({interval}); it is meant to be shorter"
+        yield Finding(path=(*place, "transition_interval"), message=message)
+    if "verify" in health.model_fields_set and not health.tls:
+        yield Finding(path=(*place, "verify"), message="means nothing without tls = true")
+
+
+def _never_reached(routes: tuple[Route, ...]) -> Iterator[Finding]:
+    for at, route in enumerate(routes):
+        for before, earlier in enumerate(routes[:at]):
+            if _covers(earlier, route):
+                message = f"is never reached; {dotted(('routes', before))} takes all it matches"
+                yield Finding(path=("routes", at), message=message, first=("routes", before))
+                break
+
+
+def _covers(earlier: Route, later: Route) -> bool:
+    hosts = earlier.host is None or later.host == earlier.host
+    if earlier.host is not None and earlier.host.startswith("*.") and later.host is not None:
+        hosts = hosts or later.host.endswith(earlier.host[1:])
+    prefix = earlier.path.rstrip("/") + "/"
+    return hosts and f"{later.path}/".startswith(prefix)
+
+
+def expectations(settings: Settings) -> Iterator[str]:
+    """One line a pool: how soon probes notice that a backend dies, and that it is back."""
+    for name, pool in settings.pools.items():
+        if pool.health is not None:
+            yield f"pool {name}: {_detection(pool.health)}"
+
+
+def _detection(health: Health) -> str:
+    out = _span(health, health.fails)
+    back = _span(health, health.passes)
+    hang = format_duration(health.timeout)
+    return (
+        f"probes take a dead backend out after {out}"
+        f" (up to {hang} more if it hangs), and bring it back after {back}"
+    )
+
+
+def _span(health: Health, verdicts: int) -> str:
+    """The first verdict comes within one interval; the others follow at the pace of transition."""
+    least = (verdicts - 1) * health.transition_pace
+    return f"{_rounded(least)} to {_rounded(least + health.interval)}"
+
+
+def _rounded(seconds: float) -> str:
+    return format_duration(round(seconds, 1 if seconds >= 1 else 3))
