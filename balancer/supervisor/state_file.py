@@ -6,7 +6,8 @@ cannot be read (keep it aside, say so, start empty). It does not know what the d
 
 import json
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -111,12 +112,16 @@ class KernelDisk:
 
 
 class FileStateStore:
-    """Keeps the document in a file. Saves happen in a thread, one at a time, in order of call."""
+    """Keeps the document in a file. Saves happen in a thread, one at a time, in order of call.
+
+    A save that is cancelled (a disk may hang) gives up before the rename, or has happened.
+    """
 
     def __init__(self, path: Path, disk: Disk | None = None) -> None:
         self._path = path
         self._disk = KernelDisk() if disk is None else disk
         self._turn = trio.Lock()
+        self._one_writer = threading.Lock()
 
     def load(self) -> dict[str, object] | None:
         try:
@@ -134,12 +139,19 @@ class FileStateStore:
     async def save(self, data: Mapping[str, object]) -> None:
         text = _encoded(data)  # now: the caller may go on changing what it passed
         async with self._turn:
+            wanted = threading.Event()
+            wanted.set()
             try:
-                # Never abandoned: a cancelled save still ends before the next one begins.
-                await trio.to_thread.run_sync(write_durably, self._disk, self._path, text)
+                await trio.to_thread.run_sync(self._write, text, wanted, abandon_on_cancel=True)
             except OSError as error:
                 sentence = _trouble("write", self._path, error)
                 raise StateNotSaved(f"{sentence}; nothing was changed") from error
+            finally:
+                wanted.clear()
+
+    def _write(self, text: bytes, wanted: threading.Event) -> None:
+        with self._one_writer:  # one that was given up may still hang in here
+            write_durably(self._disk, self._path, text, wanted.is_set)
 
     def _put_aside(self, error: ValueError) -> None:
         number = 1
@@ -157,11 +169,13 @@ class FileStateStore:
         )
 
 
-def write_durably(disk: Disk, path: Path, data: bytes) -> None:
+def write_durably(
+    disk: Disk, path: Path, data: bytes, wanted: Callable[[], bool] = lambda: True
+) -> None:
     """Replace `path` by `data`: at every moment, also of a crash, it holds the old or the new whole.
 
     The order is what makes it so: contents reach the disk before the name does, and the name before
-    the caller is told.
+    the caller is told. Nobody `wanted` it any more: the old stays.
     """
     beside = _beside(path, ".new")
     disk.make_folder(path.parent)
@@ -174,6 +188,9 @@ def write_durably(disk: Disk, path: Path, data: bytes) -> None:
             disk.sync(descriptor)
         finally:
             disk.close(descriptor)
+        if not wanted():
+            disk.remove(beside)
+            return
         disk.replace(beside, path)
     except OSError:
         with suppress(OSError):

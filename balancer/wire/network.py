@@ -60,12 +60,20 @@ class Network(Protocol):
         ...
 
 
+class _KernelSocket(socket.socket):
+    """A socket whose accepted connections do not block either (Linux does not pass that on)."""
+
+    def accept(self) -> tuple[socket.socket, object]:
+        sock, address = super().accept()
+        sock.setblocking(False)
+        return sock, address
+
+
 class KernelNetwork:
     """The operating system's own sockets, waited for through trio."""
 
     def socket(self, family: int) -> Sock:
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        return sock
+        return _KernelSocket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 
     async def wait_readable(self, sock: Sock) -> None:
         await trio.lowlevel.wait_readable(sock)

@@ -1,0 +1,176 @@
+"""The heads that go out: what is passed on, dropped, replaced and added, in one canonical form.
+
+Fields of one hop end here, both ways (RFC 9110 7.6.1). What a stranger says about where a request
+came from is replaced; what a trusted proxy says is kept and continued.
+"""
+
+import re
+from dataclasses import dataclass
+
+from balancer.core.framing import BodyKind, Framing
+from balancer.core.message import Fields, RequestHead, ResponseHead, tokens
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+# Written anew from the framing and the hop, so what came is never copied.
+_REWRITTEN_UP = HOP_BY_HOP | {
+    b"content-length",
+    b"host",
+    b"x-forwarded-for",
+    b"x-forwarded-proto",
+    b"x-forwarded-host",
+    b"x-real-ip",
+    b"x-request-id",
+}
+# A stranger's claims, or names that some frameworks route by or turn into CGI variables (httpoxy).
+_DROPPED_UP = frozenset({b"proxy", b"x-original-url", b"x-rewrite-url"})
+_REWRITTEN_DOWN = HOP_BY_HOP | {b"content-length", b"x-request-id"}
+# Naming these in Connection must not take the framing or the routing away (RFC 9110 7.6.1).
+_NEVER_NOMINATED = frozenset({b"host", b"content-length", b"transfer-encoding"})
+# RFC 9110 6.5.1: a trailer may not change framing, routing, authentication or how content is read.
+_NOT_IN_TRAILERS = (
+    HOP_BY_HOP
+    | _DROPPED_UP
+    | _REWRITTEN_UP
+    | {
+        b"authorization",
+        b"cache-control",
+        b"content-encoding",
+        b"content-range",
+        b"content-type",
+        b"cookie",
+        b"expect",
+        b"forwarded",
+        b"max-forwards",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"range",
+        b"set-cookie",
+        b"trailer",
+        b"via",
+        b"www-authenticate",
+    }
+)
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}\Z")
+PSEUDONYM = b"balancer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hop:
+    """What we know of the way a request came: the direct peer, and whether it is a trusted proxy."""
+
+    client: bytes
+    trusted: bool
+    scheme: bytes
+    host: bytes
+    request_id: bytes
+
+
+def request_id_of(head: RequestHead, *, trusted: bool, made: bytes) -> bytes:
+    """The request's id: a trusted proxy's if it is valid, else the one `made` here."""
+    sent = head.values(b"x-request-id")
+    return sent[0] if trusted and len(sent) == 1 and _REQUEST_ID.match(sent[0]) else made
+
+
+def request_bytes(head: RequestHead, framing: Framing, hop: Hop) -> bytes:
+    """The head that goes to the backend, end of head included."""
+    nominated = _nominated(head.fields)
+    kept: dict[bytes, list[bytes]] = {}
+    out = [b"%s %s HTTP/1.1" % (head.method.encode("ascii"), head.target.encode("ascii"))]
+    out.append(b"Host: " + hop.host)
+    for name, value in head.fields:
+        lower = name.lower()
+        if lower in _REWRITTEN_UP or lower in nominated:
+            kept.setdefault(lower, []).append(value)
+        elif lower in _DROPPED_UP or b"_" in lower or (lower == b"forwarded" and not hop.trusted):
+            continue
+        else:
+            out.append(name + b": " + value)
+    out.extend(_forwarded(kept if hop.trusted else {}, hop))
+    out.append(b"Via: 1.%d %s" % (head.minor, PSEUDONYM))
+    out.extend(_framing_lines(framing))
+    return b"\r\n".join(out) + b"\r\n\r\n"
+
+
+def _forwarded(sent: dict[bytes, list[bytes]], hop: Hop) -> list[bytes]:
+    """The fields that tell the backend of the client; `sent` is what a trusted proxy said."""
+    chain = b", ".join([*sent.get(b"x-forwarded-for", []), hop.client])
+    return [
+        b"X-Forwarded-For: " + chain,
+        b"X-Forwarded-Proto: " + sent.get(b"x-forwarded-proto", [hop.scheme])[0],
+        b"X-Forwarded-Host: " + sent.get(b"x-forwarded-host", [hop.host])[0],
+        b"X-Real-IP: " + sent.get(b"x-real-ip", [hop.client])[0],
+        b"X-Request-ID: " + hop.request_id,
+    ]
+
+
+def response_bytes(  # noqa: PLR0913 - flat on purpose: one call an answer, no object built for it
+    head: ResponseHead,
+    framing: Framing,
+    *,
+    request_id: bytes,
+    connection: bytes | None,
+    head_length: bytes | None,
+    panic: bool,
+) -> bytes:
+    """The head that goes to the client, end of head included.
+
+    `connection` is the option to send, if any; `head_length` the Content-Length of an answer that
+    has no body of its own (HEAD, 304).
+    """
+    nominated = _nominated(head.fields)
+    out = [b"HTTP/1.1 %d %s" % (head.status, head.reason)]
+    for name, value in head.fields:
+        lower = name.lower()
+        if lower not in _REWRITTEN_DOWN and lower not in nominated:
+            out.append(name + b": " + value)
+    out.append(b"Via: 1.%d %s" % (head.minor, PSEUDONYM))
+    if not head.interim:
+        out.append(b"X-Request-ID: " + request_id)
+        out.extend(_framing_lines(framing))
+        if head_length is not None:
+            out.append(b"Content-Length: " + head_length)
+        if connection is not None:
+            out.append(b"Connection: " + connection)
+        if panic:
+            out.append(b"X-Balancer-Panic: 1")
+    return b"\r\n".join(out) + b"\r\n\r\n"
+
+
+def head_length_of(head: ResponseHead, method: str) -> bytes | None:
+    """The Content-Length that tells what a GET would have carried (RFC 9110 8.6)."""
+    lengths = head.values(b"content-length")
+    if not lengths or not (method == "HEAD" or head.status == 304):
+        return None
+    return lengths[0]
+
+
+def trailer_bytes(trailers: Fields) -> bytes:
+    """The end of a chunked body, with the trailers that may pass."""
+    out = [b"0"]
+    for name, value in trailers:
+        lower = name.lower()
+        if lower not in _NOT_IN_TRAILERS and b"_" not in lower:
+            out.append(name + b": " + value)
+    return b"\r\n".join(out) + b"\r\n\r\n"
+
+
+def _framing_lines(framing: Framing) -> list[bytes]:
+    if framing.kind is BodyKind.LENGTH:
+        return [b"Content-Length: %d" % framing.length]
+    if framing.kind is BodyKind.CHUNKED:
+        return [b"Transfer-Encoding: chunked"]
+    return []
+
+
+def _nominated(fields: Fields) -> frozenset[bytes]:
+    values = [value for name, value in fields if name.lower() == b"connection"]
+    return frozenset(tokens(values)) - _NEVER_NOMINATED if values else frozenset()

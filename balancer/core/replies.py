@@ -1,0 +1,102 @@
+"""Our own replies: what happened, in the form that the client asked for, with what helps next."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from balancer.core.fields import PSEUDONYM
+from balancer.core.message import RequestHead
+
+REASONS: Mapping[int, str] = {
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    414: "URI Too Long",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+    505: "HTTP Version Not Supported",
+}
+ALLOWED = b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What to say: `proxy_error` is an RFC 9209 error type, or None for a client's own mistake."""
+
+    status: int
+    sentence: str
+    proxy_error: str | None = None
+    retry_after_s: int | None = None
+
+
+def reply_bytes(
+    reply: Reply,
+    *,
+    request: RequestHead | None,
+    request_id: bytes,
+    close: bool,
+    date: bytes,
+) -> bytes:
+    """A whole answer, head and body; no body after HEAD."""
+    reason = REASONS[reply.status]
+    as_json = request is not None and _prefers_json(request)
+    if as_json:
+        # RFC 9457 3: problem details.
+        details = {
+            "status": reply.status,
+            "title": reason,
+            "detail": reply.sentence,
+            "request_id": request_id.decode("latin-1"),
+        }
+        body = json.dumps(details).encode() + b"\n"
+    else:
+        body = b"%d %s: %s\nrequest id: %s\n" % (
+            reply.status,
+            reason.encode(),
+            reply.sentence.encode("ascii", "backslashreplace"),
+            request_id,
+        )
+    out = [
+        b"HTTP/1.1 %d %s" % (reply.status, reason.encode()),
+        b"Content-Type: " + (b"application/problem+json" if as_json else b"text/plain"),
+        b"Content-Length: %d" % len(body),
+        b"Cache-Control: no-store",
+        b"Date: " + date,
+        b"X-Request-ID: " + request_id,
+    ]
+    if reply.proxy_error is not None:
+        out.append(
+            b'Proxy-Status: %s; error=%s; details="%s"'
+            % (PSEUDONYM, reply.proxy_error.encode(), _quoted(reply.sentence))
+        )
+    if reply.retry_after_s is not None:
+        out.append(b"Retry-After: %d" % reply.retry_after_s)
+    if reply.status == 405:
+        out.append(b"Allow: " + ALLOWED)
+    if close:
+        out.append(b"Connection: close")
+    head = b"\r\n".join(out) + b"\r\n\r\n"
+    return head if request is not None and request.method == "HEAD" else head + body
+
+
+def _quoted(text: str) -> bytes:
+    """The inside of an RFC 9651 string: printable ASCII with quote and backslash escaped."""
+    ascii_text = text.encode("ascii", "replace").replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    return bytes(byte if 0x20 <= byte <= 0x7E else 0x3F for byte in ascii_text)
+
+
+def _prefers_json(request: RequestHead) -> bool:
+    """Whether Accept names JSON and does not name text or HTML before it."""
+    for value in request.values(b"accept"):
+        for member in value.lower().split(b","):
+            kind = member.split(b";")[0].strip()
+            if kind in (b"application/json", b"application/problem+json"):
+                return True
+            if kind.startswith(b"text/"):
+                return False
+    return False

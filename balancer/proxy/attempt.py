@@ -1,0 +1,142 @@
+"""One attempt: a connection to the backend, the request up, the answer down.
+
+Where the whole request has come already, one task does it all. Only a body that still comes in is
+sent by a second task, so that an early answer reaches the client while the body goes up.
+"""
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from balancer.core.backend import BackendView
+from balancer.core.fields import trailer_bytes
+from balancer.core.outcome import Failure, broke_before_answer
+from balancer.proxy.answer import pass_answer
+from balancer.proxy.faults import AttemptFailed, Stopped, failure_of
+from balancer.proxy.idle import UpstreamConnection
+from balancer.telemetry.record import AttemptRecord
+from balancer.wire.dial import DialFailed, dial
+from balancer.wire.streams import send, send_now
+from balancer.wire.waiting import Interrupted, Waiter
+
+if TYPE_CHECKING:
+    from balancer.proxy.exchange import Exchange
+
+
+async def run_attempt(
+    exchange: "Exchange", view: BackendView, attempt: AttemptRecord, rest_max_s: float
+) -> int:
+    """Have the request answered by one backend; the answer's status once the client has it whole.
+
+    A resting connection is used only if it rested at most `rest_max_s`. Raises AttemptFailed. The
+    connection is closed, or resting again, when this returns or raises.
+    """
+    connection = await _connection_to(exchange, view, attempt, rest_max_s)
+    try:
+        status, reusable = await _talk(exchange, connection)
+    except BaseException:
+        connection.sock.close()
+        raise
+    limits = exchange.pool.limits
+    if reusable and exchange.pool.keeps_idle(view.id.address):
+        exchange.service.idle.give(connection, limits, trio.current_time())
+    else:
+        connection.sock.close()
+    return status
+
+
+async def _connection_to(
+    exchange: "Exchange", view: BackendView, attempt: AttemptRecord, rest_max_s: float
+) -> UpstreamConnection:
+    service = exchange.service
+    now = attempt.began
+    connection = service.idle.take(view.id, now, rest_max_s) if rest_max_s else None
+    if connection is None:
+        deadline = now + exchange.pool.limits.connect_s
+        try:
+            sock = await dial(service.network, exchange.waiter, service.targets(view.id), deadline)
+        except DialFailed as exc:
+            raise AttemptFailed(exc.failure) from exc
+        except Interrupted as exc:
+            raise AttemptFailed(failure_of(exc, Failure.CONNECT_TIMEOUT)) from exc
+        connection = UpstreamConnection(sock, view.id, now)
+        attempt.connected = trio.current_time()
+    connection.requests += 1
+    attempt.reused = connection.reused
+    return connection
+
+
+async def _talk(exchange: "Exchange", connection: UpstreamConnection) -> tuple[int, bool]:
+    """Send the request and pass its answer on: the status, and whether the connection may rest."""
+    body = exchange.body
+    pieces = [exchange.upstream_head, *map(body.encoded, body.restart())]
+    if body.complete and body.chunked:
+        pieces.append(trailer_bytes(body.trailers))
+    first = b"".join(pieces)
+    exchange.record.bytes_up = body.bytes_taken
+    try:
+        sent = send_now(connection.sock, first)
+    except OSError as exc:
+        failure = broke_before_answer(reused=connection.reused, after_s=0, answer_bytes=0)
+        raise AttemptFailed(failure) from exc
+    exchange.written = True
+    exchange.body_sent = sent == len(first) and body.complete
+    if exchange.body_sent:
+        return await pass_answer(exchange, connection)
+    exchange.uploading = True
+    return await _talk_both_ways(exchange, connection, first[sent:])
+
+
+async def _talk_both_ways(
+    exchange: "Exchange", connection: UpstreamConnection, rest: bytes
+) -> tuple[int, bool]:
+    """The same with the rest of the request going up in a task of its own."""
+    failed: AttemptFailed | None = None
+    answered = (0, False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_upload, exchange, connection, rest)
+        try:
+            answered = await pass_answer(exchange, connection)
+        except AttemptFailed as exc:
+            failed = exc
+        # An answer that is whole ends the exchange: what the client still sends is not waited for.
+        nursery.cancel_scope.cancel()
+    if failed is not None:
+        raise failed
+    status, reusable = answered
+    if not exchange.body_sent:
+        exchange.keep_alive = False
+    return status, reusable and exchange.body_sent
+
+
+async def _upload(exchange: "Exchange", connection: UpstreamConnection, rest: bytes) -> None:
+    """Send the rest of the request.
+
+    Failures of the client's end the attempt. Where the backend takes no more, its answer, or the
+    lack of one, says why.
+    """
+    waiter = Waiter(exchange.service.timekeeper)
+    try:
+        await _send_rest(exchange, connection, waiter, rest)
+        exchange.body_sent = True
+    except AttemptFailed as exc:
+        exchange.waiter.interrupt(Stopped(exc.failure, exc.detail))
+    except Interrupted as exc:
+        exchange.waiter.interrupt(Stopped(failure_of(exc, Failure.SEND_STALLED)))
+    except OSError:
+        pass
+    exchange.upload_ended()
+
+
+async def _send_rest(
+    exchange: "Exchange", connection: UpstreamConnection, waiter: Waiter, rest: bytes
+) -> None:
+    body, idle_s = exchange.body, exchange.pool.limits.idle_s
+    end_sent = body.complete
+    if rest:
+        await send(connection.sock, waiter, rest, idle_s)
+    while piece := await body.next(waiter, exchange.service.limits.body_s):
+        await send(connection.sock, waiter, body.encoded(piece), idle_s)
+        exchange.record.bytes_up = body.bytes_taken
+    if body.chunked and not end_sent:
+        await send(connection.sock, waiter, trailer_bytes(body.trailers), idle_s)

@@ -1,0 +1,34 @@
+"""How the end of an attempt travels through the data path: one exception, and who interrupts."""
+
+from balancer.core.outcome import Failure
+from balancer.wire.waiting import Interrupted, TimedOut
+
+
+class AttemptFailed(Exception):
+    """An attempt ended without a whole answer: the failure and, where there is more to say, what."""
+
+    def __init__(self, failure: Failure, detail: str = "") -> None:
+        super().__init__(failure.value)
+        self.failure = failure
+        self.detail = detail
+
+
+class Stopped(Interrupted):
+    """Somebody other than the clock ended the attempt; `failure` says who."""
+
+    def __init__(self, failure: Failure, detail: str = "") -> None:
+        super().__init__(failure.value)
+        self.failure = failure
+        self.detail = detail
+
+
+class GoingAway(Interrupted):
+    """An idle client connection is to be closed, because this instance drains."""
+
+
+def failure_of(interruption: Interrupted, timed_out: Failure) -> Failure:
+    """The failure behind an interruption; `timed_out` is what a passed deadline means here."""
+    if isinstance(interruption, Stopped):
+        return interruption.failure
+    assert isinstance(interruption, TimedOut)
+    return timed_out

@@ -1,0 +1,111 @@
+"""A pool as the data path holds it: the snapshot to pick from, and what this worker counts.
+
+Between a pick and its count there is no await, so a pick never sees a stale count. Whoever decides
+about health and ejection is told through `report`; the answer comes back as a new snapshot.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from balancer.core.backend import BackendId, BackendView
+from balancer.core.outcome import PickFailure
+from balancer.core.policies import Policy
+from balancer.core.snapshot import PoolSnapshot, pick, why_none
+from healthcheck.core.verdict import Evidence
+
+Report = Callable[[BackendId, Evidence, str, float], None]
+"""Told of evidence: the backend, what it says, the reason, and when the attempt began."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolLimits:
+    """Times in seconds; `idle_max` is per backend; 0 requests or age means no limit."""
+
+    connect_s: float
+    response_s: float
+    idle_s: float
+    idle_max: int
+    idle_timeout_s: float
+    age_max_s: float
+    requests_max: int
+    retry_after_s: int
+
+
+@dataclass(slots=True)
+class Totals:
+    """What became of a backend's attempts since this worker started."""
+
+    requests: int = 0
+    failures: int = 0
+
+
+class Pool:
+    """One pool of this worker."""
+
+    def __init__(
+        self, snapshot: PoolSnapshot, policy: Policy, limits: PoolLimits, report: Report
+    ) -> None:
+        self.snapshot = snapshot
+        self.policy = policy
+        self.limits = limits
+        self.in_flight: dict[str, int] = {view.id.address: 0 for view in snapshot.backends}
+        self.totals: dict[str, Totals] = {}
+        self._report = report
+        self._keeping = frozenset(view.id.address for view in snapshot.candidates)
+        # Backends whose next success is news: after a failure, or on trial.
+        self._unsettled: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        return self.snapshot.name
+
+    def apply(self, snapshot: PoolSnapshot) -> None:
+        """Swap in a new snapshot; counts of backends that are gone stay until they are zero."""
+        self.snapshot = snapshot
+        self._keeping = frozenset(view.id.address for view in snapshot.candidates)
+        known = {view.id.address for view in snapshot.backends}
+        for address in known - self.in_flight.keys():
+            self.in_flight[address] = 0
+        for address in [a for a, n in self.in_flight.items() if n == 0 and a not in known]:
+            del self.in_flight[address]
+            self.totals.pop(address, None)
+        self._unsettled |= {view.id.address for view in snapshot.backends if view.on_trial}
+
+    def pick(self, *, avoid: Collection[str], unrepeatable: bool) -> BackendView | None:
+        """Choose and count in one step; whoever gets a backend must call `end` once."""
+        chosen = pick(
+            self.snapshot, self.policy, self.in_flight, avoid=avoid, unrepeatable=unrepeatable
+        )
+        if chosen is not None:
+            self.in_flight[chosen.id.address] += 1
+        return chosen
+
+    def end(self, address: str) -> None:
+        """Return the count that `pick` took."""
+        self.in_flight[address] -= 1
+        assert self.in_flight[address] >= 0, "an attempt ended that never began"
+        if not self.in_flight[address] and all(
+            view.id.address != address for view in self.snapshot.backends
+        ):
+            del self.in_flight[address]
+            self.totals.pop(address, None)
+
+    def keeps_idle(self, address: str) -> bool:
+        """Whether connections to this backend may rest: only while it may be picked."""
+        return address in self._keeping
+
+    def why_none(self) -> PickFailure:
+        return why_none(self.snapshot)
+
+    def record(self, backend: BackendId, evidence: Evidence, reason: str, began: float) -> None:
+        """Count an attempt that ended, and pass on what it says if that is news."""
+        totals = self.totals.setdefault(backend.address, Totals())
+        totals.requests += 1
+        if evidence is Evidence.FAILURE:
+            totals.failures += 1
+            self._unsettled.add(backend.address)
+        elif evidence is Evidence.IGNORED or backend.address not in self._unsettled:
+            return
+        else:
+            self._unsettled.discard(backend.address)
+        self._report(backend, evidence, reason, began)

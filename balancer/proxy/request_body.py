@@ -1,0 +1,95 @@
+"""The client's body on its way up: streamed, and kept for a repeat while it is small."""
+
+from balancer.core.framing import BodyKind, Framing
+from balancer.core.message import BadMessage, Fields
+from balancer.core.outcome import Failure
+from balancer.proxy.faults import AttemptFailed, failure_of
+from balancer.wire.chunks import ChunkReader, chunk
+from balancer.wire.network import Sock
+from balancer.wire.streams import receive_within
+from balancer.wire.waiting import Interrupted, Waiter
+
+# Form posts and API calls fit; Pingora keeps as much.
+KEPT_BYTES_MAX = 64 * 1024
+
+
+class RequestBody:
+    """Reads a body out of the client's connection, once; `restart` reads what was kept again."""
+
+    def __init__(self, sock: Sock, buffer: bytearray, framing: Framing) -> None:
+        self._sock = sock
+        self._buffer = buffer
+        self._chunks = ChunkReader() if framing.kind is BodyKind.CHUNKED else None
+        self._left = framing.length
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
+        self.replayable = True
+        self.bytes_taken = 0
+        self.complete = framing.kind is BodyKind.NONE or (
+            framing.kind is BodyKind.LENGTH and not framing.length
+        )
+
+    @property
+    def trailers(self) -> Fields:
+        return self._chunks.trailers if self._chunks is not None else ()
+
+    @property
+    def chunked(self) -> bool:
+        return self._chunks is not None
+
+    def take_arrived(self) -> None:
+        """Take what has already come with the head. BadMessage."""
+        if not self.complete and (piece := self._take()[0]):
+            self._kept.append(piece)
+            self._kept_bytes += len(piece)
+
+    def restart(self) -> list[bytes]:
+        """Everything taken so far, from the start; only while `replayable`."""
+        assert self.replayable, "bytes of the body are gone"
+        return list(self._kept)
+
+    async def next(self, waiter: Waiter, timeout_s: float) -> bytes:
+        """The next piece, b"" at the end. AttemptFailed with a failure of the client's."""
+        while not self.complete:
+            try:
+                piece, ended = self._take()
+                if piece:
+                    self._keep(piece)
+                    return piece
+                if ended:
+                    break
+                arrived = await receive_within(self._sock, waiter, timeout_s)
+            except BadMessage as exc:
+                raise AttemptFailed(Failure.CLIENT_BAD, exc.sentence) from exc
+            except OSError as exc:
+                raise AttemptFailed(Failure.CLIENT_LEFT) from exc
+            except Interrupted as exc:
+                raise AttemptFailed(failure_of(exc, Failure.CLIENT_STALLED)) from exc
+            if not arrived:
+                raise AttemptFailed(Failure.CLIENT_BAD, "the body ended before its end")
+            self._buffer += arrived
+        return b""
+
+    def encoded(self, piece: bytes) -> bytes:
+        """A piece as it goes on the wire."""
+        return chunk(piece) if self._chunks is not None else piece
+
+    def _take(self) -> tuple[bytes, bool]:
+        if self._chunks is not None:
+            piece = self._chunks.take(self._buffer)
+            self.complete = self._chunks.done
+        else:
+            piece = bytes(self._buffer[: self._left])
+            del self._buffer[: len(piece)]
+            self._left -= len(piece)
+            self.complete = not self._left
+        self.bytes_taken += len(piece)
+        return piece, self.complete
+
+    def _keep(self, piece: bytes) -> None:
+        self._kept_bytes += len(piece)
+        if self._kept_bytes > KEPT_BYTES_MAX:
+            self.replayable = False
+            self._kept.clear()
+        elif self.replayable:
+            self._kept.append(piece)

@@ -1,0 +1,55 @@
+"""What every exchange of a worker shares: made once, handed down, replaced by nobody."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from balancer.core.backend import BackendId
+from balancer.core.routes import RouteTable
+from balancer.proxy.idle import IdleConnections
+from balancer.proxy.pool import Pool
+from balancer.telemetry.record import ExchangeRecord
+from balancer.wire.dial import Target
+from balancer.wire.network import Network
+from balancer.wire.waiting import Timekeeper, Waiter
+
+if TYPE_CHECKING:
+    from balancer.proxy.exchange import Exchange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientLimits:
+    """Times in seconds, sizes in bytes. `idle_s` is the rest between two requests."""
+
+    header_s: float
+    idle_s: float
+    body_s: float
+    head_bytes_max: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Service:
+    """The collaborators of the data path of one worker."""
+
+    network: Network
+    timekeeper: Timekeeper
+    limits: ClientLimits
+    routes: RouteTable
+    pools: dict[str, Pool]
+    trusts: Callable[[str], bool]
+    targets: Callable[[BackendId], tuple[Target, ...]]
+    access: Callable[[ExchangeRecord], None]
+    crashed: Callable[[str, Exception], None]
+    http_date: Callable[[], bytes]
+    rng: random.Random
+    idle: IdleConnections = field(default_factory=IdleConnections)
+    running: "dict[int, Exchange]" = field(default_factory=dict)
+    resting: set[Waiter] = field(default_factory=set)
+    draining: bool = False
+    exchanges: int = 0
+    connections: int = 0
+
+    def new_request_id(self) -> bytes:
+        """128 random bits; unique enough to find one exchange in a year of logs."""
+        return b"%032x" % self.rng.getrandbits(128)

@@ -1,0 +1,159 @@
+"""All that is known of one pool, kept by its only writer, and the snapshots that follow from it.
+
+The three machines meet here: what the operator says (ledger entries), what probes say and what live
+traffic says (the health table). Plain and synchronous; whoever calls passes `now`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from balancer.config.settings import Pool as PoolSettings
+from balancer.core.backend import AdminState, BackendId, BackendView
+from balancer.core.ledger import LedgerEntry
+from balancer.core.policies import Policy
+from balancer.core.snapshot import PoolSnapshot, pool_snapshot
+from healthcheck.core.ejection import EjectionSettings
+from healthcheck.core.health_table import Change, HealthTable, TargetView
+from healthcheck.core.probe_health import Thresholds
+from healthcheck.core.schedule import Pace
+from healthcheck.core.verdict import Evidence, Verdict
+
+
+class PoolBook:
+    """One pool: its entries, its health table, and its newest snapshot."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: PoolSettings,
+        entries: Sequence[LedgerEntry],
+        *,
+        policy: Policy,
+        saved: Mapping[str, Mapping[str, object]],
+        now: float,
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.policy = policy
+        self.entries: dict[str, LedgerEntry] = {}
+        self._table = HealthTable(thresholds=_thresholds(settings), ejection=_ejection(settings))
+        self._saved = saved
+        self._panic = False
+        self._changed_at: dict[str, float] = {}
+        self.snapshot: PoolSnapshot
+        self.set_entries(entries, now)
+
+    def set_entries(self, entries: Sequence[LedgerEntry], now: float) -> None:
+        """What the operator says now; a backend that stays keeps all that is known of it."""
+        wanted = {entry.address: entry for entry in entries}
+        for address in self.entries.keys() - wanted.keys():
+            self._table.remove(address)
+            self._changed_at.pop(address, None)
+        for address, entry in wanted.items():
+            known = self.entries.get(address)
+            if known is not None and _comes_back(known.admin, entry.admin):
+                # Nobody looked at it meanwhile: what was known is worth nothing now.
+                self._table.remove(address)
+            self._table.add(address, now, self._saved.get(address))
+            self._table.set_serving(address, entry.admin is AdminState.READY)
+            if known is not None and known.admin is not entry.admin:
+                self._changed_at[address] = now
+        self.entries = wanted
+        self._saved = {}
+        self.refresh()
+
+    def verdict(self, address: str, verdict: Verdict, now: float) -> list[Change]:
+        changes = self._table.verdict(address, verdict, now)
+        self.refresh()
+        return changes
+
+    def evidence(
+        self, address: str, evidence: Evidence, reason: str, now: float, began: float
+    ) -> list[Change]:
+        changes = self._table.evidence(address, evidence, reason, now, began)
+        self.refresh()
+        return changes
+
+    def tick(self, now: float) -> list[Change]:
+        changes = self._table.tick(now)
+        self.refresh()
+        return changes
+
+    def next_event(self) -> float | None:
+        return self._table.next_event(0.0)
+
+    def pace(self, address: str) -> Pace:
+        return self._table.pace(address)
+
+    def view(self, address: str) -> TargetView:
+        return self._table.view(address)
+
+    def knows_enough(self) -> bool:
+        """Whether the pool may start to serve: a first PASS, or every first verdict."""
+        return bool(self.snapshot.candidates) or not self.snapshot.pending
+
+    def dump(self, now: float) -> dict[str, object]:
+        """What a restart needs: health, ejections and cursors, by address."""
+        return {
+            "backends": {address: self._table.dump(address, now) for address in self.entries},
+            "cursors": self.policy.dump(),
+        }
+
+    def refresh(self) -> None:
+        """Draw the snapshot anew; the same object stays while nothing in it has changed."""
+        views = [self._view(entry) for entry in self.entries.values()]
+        pending = {
+            address
+            for address, entry in self.entries.items()
+            if entry.admin is AdminState.READY and self._table.view(address).pending
+        }
+        fresh = pool_snapshot(
+            self.name,
+            self.settings.policy,
+            views,
+            pending=pending,
+            panic_below=self.settings.panic_below,
+            was_panic=self._panic,
+        )
+        self._panic = fresh.panic
+        if fresh != getattr(self, "snapshot", None):
+            self.snapshot = fresh
+
+    def _view(self, entry: LedgerEntry) -> BackendView:
+        target = self._table.view(entry.address)
+        said = entry.admin is not AdminState.READY
+        since = max(target.since, self._changed_at.get(entry.address, target.since))
+        return BackendView(
+            id=BackendId(self.name, entry.address),
+            weight=entry.weight,
+            admin=entry.admin,
+            health=target.health,
+            ejected=target.ejected,
+            on_trial=target.on_trial,
+            limit=1 if target.on_trial else None,
+            reason=f"{entry.admin.value} by the operator; {target.reason}"
+            if said
+            else target.reason,
+            since=since,
+        )
+
+
+def _comes_back(before: AdminState, after: AdminState) -> bool:
+    return before is AdminState.MAINTENANCE and after is not AdminState.MAINTENANCE
+
+
+def _thresholds(settings: PoolSettings) -> Thresholds | None:
+    health = settings.health
+    return None if health is None else Thresholds(fails=health.fails, passes=health.passes)
+
+
+def _ejection(settings: PoolSettings) -> EjectionSettings | None:
+    passive = settings.passive
+    if not passive.enabled:
+        return None
+    return EjectionSettings(
+        consecutive_failures=passive.consecutive_failures,
+        base_s=passive.base_ejection,
+        max_s=passive.max_ejection,
+        max_ratio=passive.max_ejected_ratio,
+        end_on_pass=passive.end_on_pass,
+    )

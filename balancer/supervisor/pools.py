@@ -1,0 +1,187 @@
+"""All pools of an instance, at the one place where news of them becomes new snapshots.
+
+Verdicts, evidence, orders and time come in; each is put into the pool's book, told as an event, and
+the snapshot that follows goes to the worker before anything else happens.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+
+import structlog
+import trio
+
+from balancer.config.settings import Settings
+from balancer.core.backend import AdminState, BackendId
+from balancer.core.ledger import LedgerEntry
+from balancer.core.policies import make_policy
+from balancer.proxy.pool import Pool, PoolLimits
+from balancer.supervisor.events import EventKind, EventLog
+from balancer.supervisor.pool_book import PoolBook
+from balancer.supervisor.probes import plan_of, probe_of
+from balancer.supervisor.reporting import KIND_OF_CHANGE
+from balancer.worker.worker import Worker
+from healthcheck.core.health_table import Change
+from healthcheck.core.verdict import Evidence, Verdict
+from healthcheck.monitor import Monitor, Pace
+
+NEVER = float("inf")
+
+
+class Pools:
+    """The books of all pools and what hangs on them: monitor, events, worker."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        entries: Mapping[str, Sequence[LedgerEntry]],
+        saved: Mapping[str, object],
+        *,
+        events: EventLog,
+        rng: random.Random,
+    ) -> None:
+        now = trio.current_time()
+        self._events = events
+        self._log = structlog.get_logger()
+        self.books: dict[str, PoolBook] = {}
+        self.serving: dict[str, Pool] = {}
+        for name, pool in settings.pools.items():
+            backends, cursors = _saved_of(saved, name)
+            policy = make_policy(pool.policy, rng)
+            policy.load(cursors)
+            book = PoolBook(name, pool, entries[name], policy=policy, saved=backends, now=now)
+            self.books[name] = book
+            self.serving[name] = Pool(book.snapshot, policy, _limits(book), self._evidence)
+        self._targets: dict[str, BackendId] = {}
+        self.monitor = Monitor(on_verdict=self._verdict, pace=self._pace, rng=rng)
+        self.changed = trio.Event()
+        self._news = trio.Event()
+        self._tick_scope = trio.CancelScope()
+        self._worker: Worker | None = None
+
+    def begin(self, worker: Worker) -> None:
+        """From now on the worker hears of every new snapshot, and backends are probed."""
+        self._worker = worker
+        for book in self.books.values():
+            self._watch(book)
+
+    async def keep_time(self) -> None:
+        """End ejections when their time is over; until cancelled."""
+        while True:
+            now = trio.current_time()
+            for book in self.books.values():
+                self._tell(book, book.tick(now))
+            with trio.CancelScope(deadline=self._next_event()) as self._tick_scope:
+                await trio.sleep_forever()
+
+    def _next_event(self) -> float:
+        events = [book.next_event() for book in self.books.values()]
+        return min((event for event in events if event is not None), default=NEVER)
+
+    async def first_verdicts(self) -> None:
+        """Return when every pool has a first PASS, or all its first verdicts."""
+        while not all(book.knows_enough() for book in self.books.values()):
+            await self._news.wait()
+
+    def set_entries(self, name: str, entries: Sequence[LedgerEntry]) -> None:
+        """Obey what the operator says of one pool now."""
+        book = self.books[name]
+        book.set_entries(entries, trio.current_time())
+        self._watch(book)
+        self._tell(book, [])
+
+    def dump(self) -> dict[str, object]:
+        now = trio.current_time()
+        return {name: book.dump(now) for name, book in self.books.items()}
+
+    def _verdict(self, target: str, verdict: Verdict) -> None:
+        backend = self._targets.get(target)
+        if backend is not None:
+            book = self.books[backend.pool]
+            self._tell(book, book.verdict(backend.address, verdict, trio.current_time()))
+
+    def _evidence(self, backend: BackendId, evidence: Evidence, reason: str, began: float) -> None:
+        book = self.books[backend.pool]
+        now = trio.current_time()
+        self._tell(book, book.evidence(backend.address, evidence, reason, now, began))
+
+    def _pace(self, target: str) -> Pace:
+        backend = self._targets[target]
+        return self.books[backend.pool].pace(backend.address)
+
+    def _tell(self, book: PoolBook, changes: Sequence[Change]) -> None:
+        """Publish the book's snapshot, and say what has changed and why."""
+        before = self.serving[book.name].snapshot
+        after = book.snapshot
+        if self._worker is not None and after is not before:
+            self._worker.apply(after)
+        for change in changes:
+            self._tell_change(book, change)
+        if after.panic is not before.panic:
+            kind = EventKind.POOL_PANIC if after.panic else EventKind.POOL_RECOVERED
+            self._events.add(kind, pool=book.name, cause=after.summary)
+        if changes:
+            self.changed.set()
+            self._tick_scope.deadline = min(self._tick_scope.deadline, self._next_event())
+        self._news.set()
+        self._news = trio.Event()
+
+    def _tell_change(self, book: PoolBook, change: Change) -> None:
+        kind = KIND_OF_CHANGE.get((change.kind, change.new))
+        if kind is None or change.old == change.new:
+            self._log.warning(
+                "backend.not_ejected", pool=book.name, backend=change.target, because=change.reason
+            )
+            return
+        self._events.add(
+            kind,
+            pool=book.name,
+            backend=change.target,
+            cause=change.reason,
+            effect=f"{book.snapshot.explain(change.target).partition(':')[0]}; "
+            f"{book.snapshot.summary}",
+        )
+
+    def _watch(self, book: PoolBook) -> None:
+        """Probe what is to be probed, and nothing else of this pool."""
+        health = book.settings.health
+        wanted: dict[str, BackendId] = {}
+        for address, entry in book.entries.items():
+            if health is not None and entry.admin is not AdminState.MAINTENANCE:
+                wanted[f"{book.name} {address}"] = BackendId(book.name, address)
+        known = {key for key, backend in self._targets.items() if backend.pool == book.name}
+        for key in known - wanted.keys():
+            del self._targets[key]
+            self.monitor.forget(key)
+        for key in [key for key in wanted if key not in known]:
+            assert health is not None
+            self._targets[key] = wanted[key]
+            self.monitor.watch(key, plan_of(health), probe_of(health, wanted[key].address))
+
+
+def _limits(book: PoolBook) -> PoolLimits:
+    settings = book.settings
+    return PoolLimits(
+        connect_s=settings.timeouts.connect,
+        response_s=settings.timeouts.response,
+        idle_s=settings.timeouts.idle,
+        idle_max=settings.connections.idle_max,
+        idle_timeout_s=settings.connections.idle_timeout,
+        age_max_s=settings.connections.max_age,
+        requests_max=settings.connections.max_requests,
+        retry_after_s=max(1, round(settings.health.interval)) if settings.health else 5,
+    )
+
+
+def _saved_of(
+    saved: Mapping[str, object], name: str
+) -> tuple[dict[str, Mapping[str, object]], Mapping[str, object]]:
+    """What a state document says of one pool; nothing where it is not of the right shape."""
+    pool = saved.get(name)
+    backends = pool.get("backends") if isinstance(pool, Mapping) else None
+    cursors = pool.get("cursors") if isinstance(pool, Mapping) else None
+    return (
+        {str(k): v for k, v in backends.items() if isinstance(v, Mapping)}
+        if isinstance(backends, Mapping)
+        else {},
+        cursors if isinstance(cursors, Mapping) else {},
+    )

@@ -1,0 +1,97 @@
+"""Where lines go without ever holding up whoever writes them.
+
+Lines gather in memory and are written in batches by a thread, so a slow disk or a full pipe costs
+lines, never requests. What does not fit is counted, and the count is written as soon as there is
+room again.
+"""
+
+import contextlib
+import os
+from typing import Protocol
+
+import trio
+
+# A worker at 10,000 exchanges a second fills this in a second of a stuck disk.
+WAITING_BYTES_MAX = 4 * 1024 * 1024
+FLUSH_EVERY_S = 0.1
+
+
+class LineSink(Protocol):
+    """Takes lines; never blocks, never raises."""
+
+    def write(self, line: bytes) -> None: ...
+
+
+class MemorySink:
+    """Keeps the lines; for tests and rehearsals."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+
+    def write(self, line: bytes) -> None:
+        self.lines.append(line)
+
+
+class FileSink:
+    """Writes to a descriptor that it was given, or to a path that it opens and can reopen."""
+
+    def __init__(self, target: int | str) -> None:
+        self._path = target if isinstance(target, str) else None
+        self._fd = _open(target) if isinstance(target, str) else target
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self.dropped = 0
+        self._told = 0
+
+    def write(self, line: bytes) -> None:
+        if self._waiting_bytes + len(line) > WAITING_BYTES_MAX:
+            self.dropped += 1
+            return
+        self._waiting.append(line)
+        self._waiting_bytes += len(line)
+
+    async def run(self) -> None:
+        """Flush until cancelled; the last lines are written on the way out, for a second at most."""
+        try:
+            while True:
+                await trio.sleep(FLUSH_EVERY_S)
+                await self.flush()
+        finally:
+            with trio.move_on_after(1, shield=True):
+                await self.flush()
+
+    async def flush(self) -> None:
+        """Write what waits, in a thread. A line that cannot be written is dropped and counted."""
+        if self.dropped > self._told:
+            self.write(b'{"event":"access.dropped","lines":%d}\n' % (self.dropped - self._told))
+            self._told = self.dropped
+        if not self._waiting:
+            return
+        lines, self._waiting = self._waiting, []
+        data = b"".join(lines)
+        try:
+            await trio.to_thread.run_sync(_write_all, self._fd, data, abandon_on_cancel=True)
+        except OSError:
+            self.dropped += len(lines)
+            self._told = self.dropped  # nowhere to tell it; the counter still has it
+        finally:
+            self._waiting_bytes -= len(data)
+
+    def reopen(self) -> None:
+        """Open the path again, after a rotation has moved the file; keeps the old one if it fails."""
+        if self._path is None:
+            return
+        with contextlib.suppress(OSError):
+            fd = _open(self._path)
+            old, self._fd = self._fd, fd
+            os.close(old)
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

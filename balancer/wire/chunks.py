@@ -1,0 +1,109 @@
+"""The chunked coding (RFC 9112 7.1), read strictly and written in one canonical form.
+
+Extensions are dropped, sizes are written anew, trailers are kept apart for the rules on fields.
+"""
+
+import re
+
+from balancer.core.message import BadMessage, Fields
+from balancer.wire.h11_heads import parse_trailer_line
+
+# 16 hexadecimal digits would overflow a signed 64-bit size; 15 are 2^60 bytes.
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})((?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?)\Z")
+SIZE_LINE_BYTES_MAX = 1024
+# CVE-2023-39326: extensions may cost more than the data; a body's worth of them is bounded.
+EXTENSION_BYTES_MAX = 16 * 1024
+TRAILER_BYTES_MAX = 16 * 1024
+
+_SIZE, _DATA, _DATA_END, _TRAILERS, _DONE = range(5)
+
+
+class ChunkReader:
+    """Takes chunk by chunk out of a buffer that grows at its end.
+
+    `done` turns true at the end of the body; what follows in the buffer is left there.
+    """
+
+    __slots__ = ("_extension_bytes", "_left", "_state", "_trailer_bytes", "_trailers", "done")
+
+    def __init__(self) -> None:
+        self._state = _SIZE
+        self._left = 0
+        self._extension_bytes = 0
+        self._trailer_bytes = 0
+        self._trailers: list[tuple[bytes, bytes]] = []
+        self.done = False
+
+    @property
+    def trailers(self) -> Fields:
+        return tuple(self._trailers)
+
+    def take(self, buffer: bytearray) -> bytes:
+        """The payload that `buffer` holds, removed from it; b"" when it needs more or is done.
+
+        Raises BadMessage(400) at the first byte that is not the coding.
+        """
+        out: list[bytes] = []
+        while self._state != _DONE and buffer:
+            if self._state == _DATA:
+                piece = bytes(buffer[: self._left])
+                del buffer[: len(piece)]
+                self._left -= len(piece)
+                out.append(piece)
+                if self._left:
+                    break
+                self._state = _DATA_END
+            elif self._state == _DATA_END:
+                if not b"\r\n".startswith(buffer[:2]):
+                    raise BadMessage(400, "chunk data is longer than its size says")
+                if len(buffer) < 2:
+                    break
+                del buffer[:2]
+                self._state = _SIZE
+            elif not self._take_line(buffer):
+                break
+        return b"".join(out)
+
+    def _take_line(self, buffer: bytearray) -> bool:
+        end = buffer.find(b"\n")
+        trailer = self._state == _TRAILERS
+        limit = TRAILER_BYTES_MAX if trailer else SIZE_LINE_BYTES_MAX
+        if (len(buffer) if end < 0 else end) > limit:
+            raise BadMessage(400, f"a line of the chunked coding is longer than {limit} bytes")
+        if end < 0:
+            return False
+        if end == 0 or buffer[end - 1] != 0x0D:
+            raise BadMessage(400, "a line of the chunked coding does not end in CRLF")
+        line = bytes(buffer[: end - 1])
+        del buffer[: end + 1]
+        if trailer:
+            self._take_trailer(line)
+        else:
+            self._take_size(line)
+        return True
+
+    def _take_size(self, line: bytes) -> None:
+        match = _SIZE_LINE.match(line)
+        if match is None:
+            raise BadMessage(400, "a chunk size is not a hexadecimal number")
+        self._extension_bytes += len(match[2])
+        if self._extension_bytes > EXTENSION_BYTES_MAX:
+            raise BadMessage(400, f"more than {EXTENSION_BYTES_MAX} bytes of chunk extensions")
+        self._left = int(match[1], 16)
+        self._state = _DATA if self._left else _TRAILERS
+
+    def _take_trailer(self, line: bytes) -> None:
+        if not line:
+            self._state = _DONE
+            self.done = True
+            return
+        self._trailer_bytes += len(line)
+        if self._trailer_bytes > TRAILER_BYTES_MAX:
+            raise BadMessage(400, f"more than {TRAILER_BYTES_MAX} bytes of trailers")
+        self._trailers.append(parse_trailer_line(line))
+
+
+def chunk(payload: bytes) -> bytes:
+    """One chunk; `payload` must not be empty, since an empty chunk ends the body."""
+    assert payload, "an empty chunk would end the body"
+    return b"%x\r\n%s\r\n" % (len(payload), payload)

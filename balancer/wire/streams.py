@@ -1,0 +1,115 @@
+"""Bytes in and out of a raw socket: the call first, a wait only when it would block."""
+
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+
+import trio
+
+from balancer.core.message import BadMessage
+from balancer.wire.network import Sock
+from balancer.wire.waiting import Interrupted, Waiter
+
+# What one read takes at most: four of the pieces that TLS and most backends write.
+READ_BYTES_MAX = 64 * 1024
+# How long a connection that is to be closed may go on sending before it is cut, so that the reset
+# for its unread bytes does not destroy our last words on their way (RFC 9112 9.6).
+LINGER_S = 2.0
+LINGER_BYTES_MAX = 4 * 1024 * 1024
+_CUT = struct.pack("ii", 1, 0)
+
+
+class PeerClosed(Exception):
+    """End of the stream where more was needed."""
+
+
+async def receive(sock: Sock, waiter: Waiter, deadline: float) -> bytes:
+    """Some bytes, b"" at the end of the stream. TimedOut, Interrupted, OSError."""
+    while True:
+        try:
+            data = sock.recv(READ_BYTES_MAX)
+        except BlockingIOError:
+            await waiter.readable(sock, deadline)
+        else:
+            await waiter.breathe()
+            return data
+
+
+async def receive_within(sock: Sock, waiter: Waiter, timeout_s: float) -> bytes:
+    """`receive`, at most `timeout_s` from the moment at which it would block."""
+    try:
+        data = sock.recv(READ_BYTES_MAX)
+    except BlockingIOError:
+        return await receive(sock, waiter, trio.current_time() + timeout_s)
+    await waiter.breathe()
+    return data
+
+
+async def send(sock: Sock, waiter: Waiter, data: bytes, timeout_s: float) -> None:
+    """All of `data`; at most `timeout_s` without progress. TimedOut, Interrupted, OSError."""
+    sent = send_now(sock, data)
+    if sent < len(data):
+        view = memoryview(data)
+        while sent < len(data):
+            await waiter.writable(sock, trio.current_time() + timeout_s)
+            sent += send_now(sock, view[sent:])
+    else:
+        await waiter.breathe()
+
+
+def send_now(sock: Sock, data: bytes | memoryview) -> int:
+    """What the socket takes without waiting, in bytes; OSError when it is broken."""
+    try:
+        return sock.send(data)
+    except BlockingIOError:
+        return 0
+
+
+async def receive_head(
+    sock: Sock,
+    waiter: Waiter,
+    buffer: bytearray,
+    *,
+    limit: int,
+    deadline: Callable[[], float],
+    too_large: int,
+) -> bytes:
+    """Take one head, its empty line included, out of `buffer` and the stream.
+
+    `deadline` is asked at each wait. Raises BadMessage(`too_large`) past `limit` bytes, PeerClosed at an early end.
+    """
+    searched = 0
+    while (end := buffer.find(b"\r\n\r\n", searched)) < 0:
+        if len(buffer) > limit:
+            raise BadMessage(too_large, f"the head is longer than {limit} bytes")
+        fresh = buffer[searched:]
+        # An end that only a lenient reader sees, or bytes that are no text: not worth a wait.
+        if b"\n\n" in fresh or b"\n\r\n" in fresh or b"\0" in fresh:
+            raise BadMessage(400, "a line of the head does not end in CRLF")
+        searched = max(len(buffer) - 3, 0)
+        data = await receive(sock, waiter, deadline())
+        if not data:
+            raise PeerClosed
+        buffer += data
+    if end > limit:
+        raise BadMessage(too_large, f"the head is longer than {limit} bytes")
+    head = bytes(buffer[: end + 4])
+    del buffer[: end + 4]
+    return head
+
+
+async def linger(sock: Sock, waiter: Waiter) -> None:
+    """Say that we have ended, and let the peer read our last words before the socket closes."""
+    with contextlib.suppress(OSError, Interrupted):
+        sock.shutdown(socket.SHUT_WR)
+        deadline = trio.current_time() + LINGER_S
+        drained = 0
+        while drained < LINGER_BYTES_MAX and (data := await receive(sock, waiter, deadline)):
+            drained += len(data)
+
+
+def cut(sock: Sock) -> None:
+    """Make the coming close a reset, so that the peer cannot take what it has for the whole."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _CUT)
