@@ -48,7 +48,7 @@ def _about_health(health: Health, place: Place) -> Iterator[Finding]:
     if health.transition_pace > health.interval:
         message = f"is longer than the interval ({interval}); it is meant to be shorter"
         yield Finding(path=(*place, "transition_interval"), message=message)
-    if "verify" in health.model_fields_set and not health.tls:
+    if not health.verify and not health.tls:
         yield Finding(path=(*place, "verify"), message="means nothing without tls = true")
 
 
@@ -79,18 +79,13 @@ def expectations(settings: Settings) -> Iterator[str]:
 def _detection(health: Health) -> str:
     out = _span(health, health.fails)
     back = _span(health, health.passes)
-    hang = format_duration(health.timeout)
     return (
         f"probes take a dead backend out after {out}"
-        f" (up to {hang} more if it hangs), and bring it back after {back}"
+        f" (up to {health.timeout:g} s more if it hangs), and bring it back after {back}"
     )
 
 
 def _span(health: Health, verdicts: int) -> str:
     """The first verdict comes within one interval; the others follow at the pace of transition."""
     least = (verdicts - 1) * health.transition_pace
-    return f"{_rounded(least)} to {_rounded(least + health.interval)}"
-
-
-def _rounded(seconds: float) -> str:
-    return format_duration(round(seconds, 1 if seconds >= 1 else 3))
+    return f"{least:.3g} to {least + health.interval:.3g} s"

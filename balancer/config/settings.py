@@ -56,18 +56,17 @@ class Client(_Table):
 class Admin(_Table):
     socket: SocketPath = Field(
         default="",
-        description="The unix socket (mode 0600) that the command line talks to."
-        " Default: /run/balancer/admin.sock for root, else a private folder of the user.",
+        description="Unix socket (mode 0600) that commands talk to."
+        " Default: /run/balancer for root, else in a private folder.",
     )
     state: FilePath | None = Field(
         default=None,
-        description='What operators changed, and health, kept over restarts; "" keeps nothing.'
-        " Default: /var/lib/balancer/state.json for root, else below ~/.local/state.",
+        description='What survives a restart; "" keeps nothing.'
+        " Default: in /var/lib/balancer for root, else in ~/.local/state.",
     )
     health: HealthBind | None = Field(
         default=None,
-        description="A TCP address that serves /livez, /readyz and /metrics, read-only."
-        " Default: on the admin socket only.",
+        description="TCP address for /livez, /readyz and /metrics. Default: admin socket only.",
     )
 
 
@@ -108,8 +107,7 @@ class Health(_Table):
     )
     transition_interval: Annotated[float, duration(least="10ms")] | None = Field(
         default=None,
-        description="The interval while probes contradict the state that a backend is in."
-        " Default: a fifth of the interval.",
+        description="The interval while probes contradict the state. Default: a fifth of it.",
     )
     jitter: float = Field(
         default=0.1,

@@ -8,7 +8,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from balancer.config.settings import Admin, Backend, Settings
+from balancer.config.cross_checks import HTTP_ONLY
+from balancer.config.settings import Admin, Backend, Health, Settings
 from balancer.config.values import Read
 from balancer.config.variables import escaped
 
@@ -40,7 +41,10 @@ def quoted(text: str) -> str:
 def _table(table: BaseModel, header: str) -> Iterator[str]:
     """Its own settings first: what follows a [header] belongs to that table."""
     below: list[str] = []
+    connects_only = isinstance(table, Health) and table.type == "tcp"
     for name, field in type(table).model_fields.items():
+        if connects_only and name in HTTP_ONLY:
+            continue
         value = getattr(table, name)
         place = f"{header}.{name}" if header else name
         if isinstance(value, BaseModel):
