@@ -3,14 +3,15 @@
 Refuses what it cannot read as a whole: damaged or foreign data is a new target, never a crash.
 """
 
-import math
 from collections.abc import Mapping
 
 from healthcheck.core.ejection import Ejection, EjectionSettings, Standing
 from healthcheck.core.probe_health import ProbeHealth
 from healthcheck.core.verdict import Health
 
-Saved = Mapping[str, object]
+# Far more than can be; below what arithmetic with floats can take.
+COUNT_MAX = 1_000_000
+SPAN_MAX_S = 1e10
 
 
 def dump_health(health: ProbeHealth, cause: str, since: float, now: float) -> dict[str, object]:
@@ -74,12 +75,11 @@ def load_ejection(
 
 
 def _count(value: object) -> int | None:
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value <= COUNT_MAX else None
 
 
 def _span(value: object) -> float | None:
-    """A length of time, or None for anything that is none."""
-    if type(value) not in (int, float):
-        return None
-    assert isinstance(value, int | float)
-    return float(value) if math.isfinite(value) and value >= 0 else None
+    """A length of time, or None for anything that is none (NaN, infinity, a flag)."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value) if 0 <= value <= SPAN_MAX_S else None
+    return None
