@@ -9,18 +9,18 @@ import trio
 from balancer.core import outcome, retry
 from balancer.core.backend import BackendView
 from balancer.core.fields import Hop, request_bytes, request_id_of
-from balancer.core.framing import NO_BODY, Framing, request_framing, wants_keep_alive
-from balancer.core.outcome import Failure
+from balancer.core.framing import NO_BODY, request_framing, wants_keep_alive
 from balancer.core.message import IDEMPOTENT, BadMessage, RequestHead
+from balancer.core.outcome import Failure
 from balancer.core.replies import Reply, reply_bytes
 from balancer.core.request_rules import canonical
 from balancer.core.routes import AmbiguousPath, NoRoute
 from balancer.proxy.attempt import run_attempt
 from balancer.proxy.faults import AttemptFailed, Stopped
 from balancer.proxy.pool import Pool
-from balancer.telemetry.record import AttemptRecord, ExchangeRecord
 from balancer.proxy.request_body import RequestBody
 from balancer.proxy.service import Service
+from balancer.telemetry.record import AttemptRecord, ExchangeRecord
 from balancer.wire.h11_heads import parse_request_head
 from balancer.wire.network import Sock
 from balancer.wire.streams import send
@@ -31,7 +31,7 @@ from healthcheck.core.verdict import Evidence
 class Exchange:
     """The state of one exchange; lives in the service's `running` while it lasts."""
 
-    def __init__(  # noqa: PLR0913 - made in one place, once a request
+    def __init__(
         self,
         service: Service,
         sock: Sock,
@@ -92,23 +92,22 @@ class Exchange:
 
     async def _answer(self, raw: bytes) -> None:
         try:
-            framing = self._understand(raw)
-            pool = self._route()
-            if pool is None:
-                return await self.reply(
-                    Reply(status=404, sentence="no route for this host and path")
-                )
+            head = self._understand(raw)
+            pool = self._route(head)
             self.body.take_arrived()
         except BadMessage as exc:
             self.keep_alive = False
-            return await self.reply(Reply(status=exc.status, sentence=exc.sentence))
+            await self.reply(Reply(status=exc.status, sentence=exc.sentence))
+            return
+        if pool is None:
+            await self.reply(Reply(status=404, sentence="no route for this host and path"))
+            return
         self.pool = pool
-        assert self.head is not None
-        await self._attempts(self.head, framing)
+        await self._attempts(head)
 
-    def _understand(self, raw: bytes) -> Framing:
-        head = parse_request_head(raw)
-        self.head, host = canonical(head)
+    def _understand(self, raw: bytes) -> RequestHead:
+        head, host = canonical(parse_request_head(raw))
+        self.head = head
         framing = request_framing(head)
         record = self.record
         record.method, record.target, record.minor = head.method, head.target, head.minor
@@ -126,12 +125,11 @@ class Exchange:
             host=(host or self.local).encode("latin-1"),
             request_id=self.request_id,
         )
-        self.upstream_head = request_bytes(self.head, framing, hop)
-        return framing
+        self.upstream_head = request_bytes(head, framing, hop)
+        return head
 
-    def _route(self) -> Pool | None:
-        assert self.head is not None
-        found = self.service.routes.match(self.record.host or None, self.head.target)
+    def _route(self, head: RequestHead) -> Pool | None:
+        found = self.service.routes.match(self.record.host or None, head.target)
         if isinstance(found, AmbiguousPath):
             raise BadMessage(400, "the path has a second reading that leads elsewhere")
         if isinstance(found, NoRoute):
@@ -139,17 +137,18 @@ class Exchange:
         self.record.pool = found
         return self.service.pools[found]
 
-    async def _attempts(self, head: RequestHead, framing: Framing) -> None:
+    async def _attempts(self, head: RequestHead) -> None:
         idempotent = head.method in IDEMPOTENT
         tried: set[str] = set()
         written_attempts = 0
         while True:
             view = self.pool.pick(avoid=tried, unrepeatable=not idempotent)
             if view is None:
-                return await self._no_backend()
+                await self._no_backend()
+                return
             failed = await self._attempt(view, fresh=bool(tried), idempotent=idempotent)
             if failed is None:
-                return None
+                return
             written_attempts += self.written
             tried.add(view.id.address)
             why_not = retry.refusal(
@@ -165,7 +164,8 @@ class Exchange:
                 )
             )
             if why_not is not None:
-                return await self._give_up(failed, why_not)
+                await self._give_up(failed, why_not)
+                return
 
     async def _attempt(
         self, view: BackendView, *, fresh: bool, idempotent: bool

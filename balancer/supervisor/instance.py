@@ -17,14 +17,13 @@ import trio
 from balancer.admin import api, health, server
 from balancer.admin.control import Done
 from balancer.config.settings import Settings
-from balancer.supervisor.effective import toml_in_force
-from balancer.core.backend import BackendId
 from balancer.core.ledger import Ledger
 from balancer.core.routes import RouteTable
 from balancer.proxy.service import ClientLimits
+from balancer.supervisor.effective import toml_in_force
 from balancer.supervisor.events import EventKind, EventLog
 from balancer.supervisor.listeners import open_listener
-from balancer.supervisor.orders import Orders, check_removable, overlay_of, pools_of
+from balancer.supervisor.orders import Orders, backend_named, check_removable, overlay_of, pools_of
 from balancer.supervisor.pools import Pools
 from balancer.supervisor.reporting import http_date, pool_status, routes_of, running_status
 from balancer.supervisor.state_file import StateStore
@@ -200,7 +199,7 @@ class Instance:
 
     def running(self, pool: str, address: str) -> Sequence[Mapping[str, object]]:
         now = trio.current_time()
-        running = self.worker.running(BackendId(pool, address))
+        running = self.worker.running(backend_named(pool, address))
         return [running_status(exchange, now) for exchange in running]
 
     def readiness(self) -> tuple[bool, list[str]]:
@@ -226,36 +225,40 @@ class Instance:
         self._stop_asked.set()
 
     async def add(self, pool: str, address: str, weight: int | None) -> Done:
+        backend = backend_named(pool, address)
         return await self._orders.give(
-            EventKind.BACKEND_ADDED, pool, address, lambda to: to.add(pool, address, weight)
+            EventKind.BACKEND_ADDED, backend, lambda ledger: ledger.add(*backend, weight)
         )
 
     async def drain(self, pool: str, address: str) -> Done:
+        backend = backend_named(pool, address)
         return await self._orders.give(
-            EventKind.BACKEND_DRAINING, pool, address, lambda to: to.drain(pool, address)
+            EventKind.BACKEND_DRAINING, backend, lambda ledger: ledger.drain(*backend)
         )
 
     async def ready(self, pool: str, address: str) -> Done:
+        backend = backend_named(pool, address)
         return await self._orders.give(
-            EventKind.BACKEND_READY, pool, address, lambda to: to.ready(pool, address)
+            EventKind.BACKEND_READY, backend, lambda ledger: ledger.ready(*backend)
         )
 
     async def maintenance(self, pool: str, address: str) -> Done:
+        backend = backend_named(pool, address)
         return await self._orders.give(
-            EventKind.BACKEND_MAINTENANCE, pool, address, lambda to: to.maintenance(pool, address)
+            EventKind.BACKEND_MAINTENANCE, backend, lambda ledger: ledger.maintenance(*backend)
         )
 
     async def weight(self, pool: str, address: str, weight: int) -> Done:
+        backend = backend_named(pool, address)
         return await self._orders.give(
-            EventKind.BACKEND_WEIGHT, pool, address, lambda to: to.set_weight(pool, address, weight)
+            EventKind.BACKEND_WEIGHT, backend, lambda ledger: ledger.set_weight(*backend, weight)
         )
 
     async def remove(self, pool: str, address: str, *, force: bool) -> Done:
-        backend = BackendId(pool, address)
-        running = len(self.worker.running(backend))
-        check_removable(running, f"{address} of pool {pool}", force=force)
+        backend = backend_named(pool, address)
+        check_removable(len(self.worker.running(backend)), backend, force=force)
         done = await self._orders.give(
-            EventKind.BACKEND_REMOVED, pool, address, lambda to: to.remove(pool, address)
+            EventKind.BACKEND_REMOVED, backend, lambda ledger: ledger.remove(*backend)
         )
         cut = self.worker.cut(backend)
         return done if not cut else Done(changed=True, message=f"{done.message}; {cut} cut")

@@ -24,7 +24,7 @@ class CannotListen(Exception):
 
 def open_listener(network: Network, bind: str) -> Sock:
     """A listening socket. Raises CannotListen."""
-    address = parse_address(bind)
+    address = parse_address(bind, any_port=True)
     target: SockAddr
     if address.path is not None:
         family, target = socket.AF_UNIX, address.path

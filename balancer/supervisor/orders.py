@@ -9,6 +9,8 @@ import structlog
 import trio
 
 from balancer.admin.control import Done, NotApplied
+from balancer.core.address import AddressError, parse_address
+from balancer.core.backend import BackendId
 from balancer.core.ledger import Applied, Ledger, Refused
 from balancer.supervisor.events import EventKind, EventLog
 from balancer.supervisor.pools import Pools
@@ -35,8 +37,7 @@ class Orders:
     async def give(
         self,
         kind: EventKind,
-        pool: str,
-        address: str,
+        backend: BackendId,
         order: Callable[[Ledger], tuple[Ledger, Applied]],
     ) -> Done:
         """Carry out an order. Refused: it makes no sense; NotApplied: it could not be saved."""
@@ -47,13 +48,9 @@ class Orders:
                 with trio.CancelScope(shield=True):
                     await self._save(ledger)
                     self.ledger = ledger
-                    self._pools.set_entries(pool, ledger.entries(pool))
-                    self._events.add(
-                        kind,
-                        pool=pool,
-                        backend=address,
-                        cause=f"by the operator: {applied.message}",
-                    )
+                    self._pools.set_entries(backend.pool, ledger.entries(backend.pool))
+                    cause = f"by the operator: {applied.message}"
+                    self._events.add(kind, pool=backend.pool, backend=backend.address, cause=cause)
         return Done(changed=applied.changed, message=applied.message)
 
     async def keep_saved(self) -> None:
@@ -95,10 +92,18 @@ def pools_of(document: Mapping[str, object] | None) -> Mapping[str, object]:
     return pools if isinstance(pools, Mapping) else {}
 
 
-def check_removable(running: int, where: str, *, force: bool) -> None:
+def backend_named(pool: str, address: str) -> BackendId:
+    """The identity behind an address as an operator spells it."""
+    try:
+        return BackendId(pool, str(parse_address(address)))
+    except AddressError:
+        return BackendId(pool, address)  # the ledger will say what is wrong with it
+
+
+def check_removable(running: int, backend: BackendId, *, force: bool) -> None:
     """Refuse to remove a backend with work in flight, unless told to cut it."""
     if running and not force:
         raise Refused(
-            f"{where} has {running} exchange{'s' if running > 1 else ''} in flight, which would be"
+            f"{backend.address} of pool {backend.pool} has {running} exchange{'s' if running > 1 else ''} in flight, which would be"
             " cut; drain it first (`balancer drain --wait`), or give --force"
         )

@@ -1,0 +1,87 @@
+"""The whole balancer on the in-memory network: the real instance, with its surroundings virtual.
+
+Nothing in here waits on a thread, a file or a name server: state is kept in memory, lines too, and
+wall time is virtual time since a fixed morning.
+"""
+
+import random
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from balancer.config.load import load_text
+from balancer.config.settings import Settings
+from balancer.rehearsal.memory_network import HostNetwork, MemoryNetwork
+from balancer.supervisor.instance import Instance, Surroundings
+from balancer.supervisor.state_file import MemoryStateStore, StateStore
+from balancer.telemetry.record import ExchangeRecord
+from balancer.wire.network import Sock
+
+# 2026-01-01T00:00:00Z: where the wall clock of every rehearsal starts.
+MORNING = 1_767_225_600.0
+ADMIN_SOCKET = "/run/balancer/admin.sock"
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """A running instance, and all that it noted."""
+
+    instance: Instance
+    network: MemoryNetwork
+    store: StateStore
+    access: list[ExchangeRecord] = field(default_factory=list)
+
+    def sentences(self) -> list[str]:
+        """The events so far, each with its virtual time."""
+        _, events = self.instance.events.since(0)
+        return [f"{event.at} {event.sentence}" for event in events]
+
+
+@asynccontextmanager
+async def staged(
+    config: str | Settings,
+    network: MemoryNetwork,
+    *,
+    seed: int,
+    host: str = "127.0.0.1",
+    store: StateStore | None = None,
+) -> AsyncIterator[Stage]:
+    """Run an instance on `host` while the block runs; entered when it accepts clients.
+
+    At the end of the block it is stopped, gracefully, unless the block has stopped it already.
+    """
+    settings = config if isinstance(config, Settings) else load_text(config, "stage.toml", {})
+    view = network if host == "127.0.0.1" else network.as_seen_from(host)
+    store = store or MemoryStateStore()
+    access: list[ExchangeRecord] = []
+    with view.install_for_trio():
+        instance = Instance(
+            settings,
+            Surroundings(
+                name=f"stage-{host}",
+                network=view,
+                store=store,
+                access=access.append,
+                wall=lambda: MORNING + trio.current_time(),
+                rng=random.Random(seed),
+                admin_listener=_admin_listener(view),
+            ),
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_play, instance)
+            yield Stage(instance=instance, network=network, store=store, access=access)
+            instance.stop(now=False)
+
+
+async def _play(instance: Instance, *, task_status: trio.TaskStatus[None]) -> None:
+    await instance.run(task_status=task_status)
+
+
+def _admin_listener(network: HostNetwork) -> Sock:
+    sock = network.socket(socket.AF_UNIX)
+    sock.bind(ADMIN_SOCKET)
+    sock.listen(16)
+    return sock
