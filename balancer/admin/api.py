@@ -6,6 +6,7 @@ is. It owns no socket and no state; every decision about pools is the instance's
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote
 
 from balancer.admin.control import Control, Done, Events, NotApplied
@@ -24,6 +25,7 @@ from balancer.admin.messages import (
 )
 from balancer.core.address import AddressError, parse_address
 from balancer.core.ledger import WEIGHT_MAX, Refused
+from balancer.core.wording import did_you_mean, shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,13 @@ def _canonical(address: str) -> str:
 async def _status(call: Call) -> AdminReply:
     query = flags_and_values(call.request, {"pool": str})
     pool = query.get("pool")
-    return json_reply(200, call.control.status(None if pool is None else str(pool)))
+    if not isinstance(pool, str):
+        return json_reply(200, call.control.status(None))
+    status = call.control.status(pool)
+    if pool in _pools(status):
+        return json_reply(200, status)
+    hint = did_you_mean(pool, list(_pools(call.control.status(None))), "there is")
+    return error_reply(409, f"there is no pool {shown(pool)}{hint}")
 
 
 async def _config(call: Call) -> AdminReply:
@@ -132,10 +140,13 @@ async def _running(call: Call) -> AdminReply:
 
 def _backend_row(status: Mapping[str, object], pool: str, address: str) -> Mapping[str, object]:
     """The backend's entry in the status; empty when it is only draining out after a removal."""
-    pools = status.get("pools")
-    entry = pools.get(pool) if isinstance(pools, Mapping) else None
-    rows = entry.get("backends", ()) if isinstance(entry, Mapping) else ()
+    rows = _pools(status).get(pool, {}).get("backends", ())
     return next((row for row in rows if row.get("address") == address), {})
+
+
+def _pools(status: Mapping[str, object]) -> Mapping[str, Any]:
+    pools = status.get("pools")
+    return pools if isinstance(pools, Mapping) else {}
 
 
 async def _add(call: Call) -> AdminReply:
@@ -175,7 +186,9 @@ async def _remove(call: Call) -> AdminReply:
         return _done(await call.control.remove(call.pool, call.address, force=force))
     except Refused as refusal:
         # what would be cut belongs to the refusal: the operator decides by it
-        return error_reply(409, str(refusal), running=_still_running(call))
+        return error_reply(
+            409, str(refusal), running=list(call.control.running(call.pool, call.address))
+        )
 
 
 async def _stop(call: Call) -> AdminReply:
@@ -192,13 +205,6 @@ def _weight_in(fields: Mapping[str, object]) -> int | None:
     if not 0 <= weight <= WEIGHT_MAX:
         raise Unacceptable(error_reply(400, f"weight {weight} is not from 0 to {WEIGHT_MAX}"))
     return weight
-
-
-def _still_running(call: Call) -> list[Mapping[str, object]]:
-    try:
-        return list(call.control.running(call.pool, call.address))
-    except Refused:  # the backend itself is unknown
-        return []
 
 
 def _done(done: Done) -> AdminReply:

@@ -41,7 +41,7 @@ class Events(Protocol):
 class Control(Protocol):
     """One running instance, as its operator sees it.
 
-    Unknown pools and backends, and commands against the rules, raise
+    Commands that name unknown pools and backends, or are against the rules, raise
     `balancer.core.ledger.Refused`. A coroutine returns when its change is durable and applied;
     it raises `NotApplied` when it could not be made so, and then nothing has changed.
     """
@@ -50,7 +50,7 @@ class Control(Protocol):
     def events(self) -> Events: ...
 
     def status(self, pool: str | None) -> Mapping[str, object]:
-        """The contract JSON of `balancer status --json`; of one pool when it is named."""
+        """The contract JSON of `balancer status --json`; only the pool that is named, if any."""
         ...
 
     def config(self) -> str:
@@ -58,7 +58,7 @@ class Control(Protocol):
         ...
 
     def running(self, pool: str, address: str) -> Sequence[Mapping[str, object]]:
-        """What is in flight on a backend: id, method, path, client, age_s and bytes of each."""
+        """What is in flight on a backend: id, method, path, client, age_s, bytes; or nothing."""
         ...
 
     def readiness(self) -> tuple[bool, list[str]]:

@@ -73,6 +73,5 @@ def _change(command: Callable[[], Fields]) -> Any:
         cut = refusal.fields.get("running")
         if not isinstance(cut, list) or not cut:
             raise as_refused(refusal) from refusal
-        what = "\n".join(running_lines(cut))
-        raise refused(f"{refusal}\n{what}\ndrain it first, or use --force") from refusal
+        raise refused("\n".join([f"{refusal}:", *running_lines(cut)])) from refusal
     say_done(answer)

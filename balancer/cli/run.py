@@ -68,7 +68,8 @@ def _refuse_mix(
 
 
 def _from_file(config: Path) -> "Settings":
-    from balancer.config.load import ConfigErrors, load_file
+    from balancer.config.errors import ConfigErrors
+    from balancer.config.load import load_file
 
     try:
         return load_file(config, os.environ)
@@ -79,7 +80,8 @@ def _from_file(config: Path) -> "Settings":
 
 
 def _from_targets(listen: str, to: tuple[str, ...]) -> "Settings":
-    from balancer.config.load import ConfigErrors, from_targets
+    from balancer.config.errors import ConfigErrors
+    from balancer.config.load import from_targets
 
     try:
         return from_targets(listen, to)

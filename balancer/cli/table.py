@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from balancer.cli.terminal import age_since, printable
+from balancer.cli.terminal import age, age_since, printable
 from balancer.core.state_word import state_word, used_in_panic
 
 Row = Mapping[str, object]
@@ -56,12 +56,11 @@ def status_tables(status: Row, *, now: float, width: int) -> RenderableType:
 
 def _headline(status: Row, now: float) -> Text:
     line = Text(f"instance {printable(status.get('instance', '?'))}", style="dim")
-    state = status.get("state")
-    if state is not None:
-        line.append(f", {printable(state)}")
-    started = age_since(status.get("started"), now)
-    if started:
-        line.append(f", up {started}")
+    if "ready" in status:
+        line.append(", ready" if status["ready"] else ", not ready for new traffic")
+    started_s = status.get("started_s")
+    if isinstance(started_s, int | float):
+        line.append(f", up {age(now - started_s)}")
     return line
 
 

@@ -57,6 +57,7 @@ def test_status_shows_a_table_for_people(instance: AdminInstance) -> None:
     )
     result = call(instance, "status")
     assert result.exit_code == 0
+    assert result.stdout.startswith("instance test, ready, up ")
     assert "web  least-connections, 1 of 2 available" in result.stdout
     up, unhealthy = [line for line in result.stdout.splitlines() if line.startswith("127.")]
     assert up.split()[:5] == [A, "up", "1", "0", "1200"]
@@ -169,7 +170,7 @@ def test_removing_under_work_names_what_would_be_cut(instance: AdminInstance) ->
     assert result.exit_code == 1
     assert "GET /big from 127.0.0.1:50000, 12s" in result.stderr
     assert "and 2 more" in result.stderr
-    assert "use --force" in result.stderr
+    assert "give --force:" in result.stderr
     assert call(instance, "remove", "web", A, "--force").exit_code == 0
 
 

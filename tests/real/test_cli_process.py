@@ -66,12 +66,8 @@ def test_a_short_command_loads_no_event_loop(instance: AdminInstance) -> None:
 
 def test_a_reader_that_has_enough_is_no_error(instance: AdminInstance) -> None:
     """`balancer events | head -1` says nothing on stderr."""
-    for number in range(3000):
-        instance.do(
-            lambda number=number: instance.control.log.add(
-                "backend.weight", cause=f"weight {number}"
-            )
-        )  # type: ignore[misc]
+    log = instance.control.log
+    instance.do(lambda: [log.add("backend.weight", cause=f"weight {n}") for n in range(3000)])
     for words in (["events"], ["status"], ["status", "--watch"], ["events", "--follow"]):
         process = start(*words, "--admin", str(instance.path))
         assert process.stdout is not None

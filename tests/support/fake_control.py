@@ -64,8 +64,6 @@ class FakeControl:
     def status(self, pool: str | None) -> Mapping[str, object]:
         if self.crash:
             raise RuntimeError("a bug")
-        if pool not in (None, "web"):
-            raise Refused(f"there is no pool {pool!r}; did you mean 'web'?")
         rows = list(self.rows.values())
         available = sum(1 for row in rows if row["available"])
         entry = {
@@ -74,13 +72,18 @@ class FakeControl:
             "available": available,
             "backends": rows,
         }
-        return {"instance": "test", "state": "serving", "pools": {"web": entry}}
+        pools = {"web": entry} if pool in (None, "web") else {}
+        return {
+            "instance": "test",
+            "ready": self.is_ready,
+            "started_s": 0.0,
+            "pools": pools,
+        }
 
     def config(self) -> str:
         return 'workers = "auto"\n'
 
     def running(self, pool: str, address: str) -> Sequence[Mapping[str, object]]:
-        self._row(pool, address)
         return self.in_flight.get(address, [])
 
     def readiness(self) -> tuple[bool, list[str]]:
@@ -94,7 +97,7 @@ class FakeControl:
         self.stopped = now
 
     async def add(self, pool: str, address: str, weight: int | None) -> Done:
-        self.status(pool)
+        self._check_pool(pool)
         if address in self.rows:
             return self._done(f"{pool} {address} is there already", changed=False)
         self.rows[address] = backend(address, weight=weight or 1, origin="cli", health="unknown")
@@ -116,7 +119,7 @@ class FakeControl:
     async def remove(self, pool: str, address: str, *, force: bool) -> Done:
         self._row(pool, address)
         if self.in_flight.get(address) and not force:
-            raise Refused(f"{pool} {address} has work in flight that this would cut:")
+            raise Refused(f"{pool} {address} has work in flight; drain it first, or give --force")
         del self.rows[address]
         return self._done(f"removed {pool} {address}")
 
@@ -134,8 +137,12 @@ class FakeControl:
             raise NotApplied("cannot write the state file: no space left; nothing was changed")
         return Done(changed=changed, message=message, laggards=self.laggards)
 
+    def _check_pool(self, pool: str) -> None:
+        if pool != "web":
+            raise Refused(f"there is no pool {pool!r}; did you mean 'web'?")
+
     def _row(self, pool: str, address: str) -> dict[str, object]:
-        self.status(pool)
+        self._check_pool(pool)
         if address not in self.rows:
             raise Refused(f"there is no backend {address!r} in {pool}; did you mean '{A}'?")
         return self.rows[address]
