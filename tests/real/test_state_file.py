@@ -1,6 +1,7 @@
 """The state file on a real disk: durable, private, and kept aside when it is damaged."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,32 @@ async def test_saves_that_overlap_end_in_the_order_of_their_calls(tmp_path: Path
             nursery.start_soon(store.save, {"number": number})
             await trio.testing.wait_all_tasks_blocked()
     assert store.load() == {"number": 9}
+
+
+async def test_a_disk_that_hangs_holds_nobody_and_its_late_work_is_dropped(tmp_path: Path) -> None:
+    """Whoever gave up was told that nothing changed, so nothing may change later."""
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    class HangingDisk(KernelDisk):
+        def sync(self, descriptor: int) -> None:
+            if not goes_on.is_set():
+                hangs.set()
+                goes_on.wait(10)
+            super().sync(descriptor)
+
+    path = tmp_path / "state.json"
+    store = FileStateStore(path, HangingDisk())
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.save, {"number": 1})
+            await trio.to_thread.run_sync(hangs.wait)
+            scope.cancel()
+    assert not path.exists()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.save, {"number": 2})
+        goes_on.set()
+    assert store.load() == {"number": 2}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
 
 
 async def test_a_save_writes_what_it_was_given_even_if_that_changes_meanwhile(
