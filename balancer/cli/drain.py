@@ -62,7 +62,7 @@ def _wait(instance: Instance, pool: str, address: str, timeout_s: float | None) 
         if answer.get("admin") not in _STILL_LEAVING:
             raise only_partly(f"somebody set it to {answer['admin']}; not waiting for {still}")
         if timeout_s is not None and waited_s >= timeout_s:
-            raise only_partly(f"after {timeout_s:g} s there still runs {still}")
+            raise only_partly(f"still in flight after {timeout_s:g} s: {still}")
         ids = frozenset(exchange.get("id") for exchange in running)
         if ids != told:
             told = ids

@@ -211,7 +211,7 @@ def test_a_drain_that_takes_too_long_ends_with_4_and_says_what_runs(
     instance.control.in_flight[A] = [exchange(1)]
     result = call(instance, "drain", "web", A, "--timeout", "0.1s")
     assert result.exit_code == 4
-    assert f"after 0.1 s there still runs 1 exchange on web {A}" in result.stderr
+    assert f"still in flight after 0.1 s: 1 exchange on web {A}" in result.stderr
     assert "GET /big" in result.stderr
 
 
