@@ -113,7 +113,7 @@ def start(demo: Demo, folder: Path, *, screen: bool) -> None:
     demo.pools = {
         backend.address: name for name, pool in settings.pools.items() for backend in pool.backends
     }
-    for address in (bind, *demo.pools):
+    for address in filter(None, (bind, settings.admin.health, *demo.pools)):
         require_free(address)
     for address in demo.pools:
         port = address.rpartition(":")[2]

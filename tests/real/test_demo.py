@@ -59,7 +59,7 @@ class RunningDemo:
     def __init__(self, process: "subprocess.Popen[str]", output: Path, ports: list[int]) -> None:
         self.process = process
         self.output = output
-        self.port, *self.backends = ports
+        self.port, *self.backends, _ = ports
 
     def said(self) -> str:
         return self.output.read_text()
@@ -76,9 +76,9 @@ class RunningDemo:
 @contextmanager
 def running_demo(tmp_path: Path) -> Iterator[RunningDemo]:
     """The demo on free ports, its output in a file, so without a table."""
-    ports = free_ports(4)
+    ports = free_ports(5)
     config = (ROOT / "configs" / "demo.toml").read_text()
-    for old, new in zip((8080, 9001, 9002, 9003), ports, strict=True):
+    for old, new in zip((8080, 9001, 9002, 9003, 8081), ports, strict=True):
         config = config.replace(f":{old}", f":{new}")
     (tmp_path / "demo.toml").write_text(config)
     output = tmp_path / "output"
