@@ -1,5 +1,8 @@
-"""Whether a failed attempt may be repeated (design rule: never what may have been received and
-cannot be repeated, never what a client has begun to see)."""
+"""Whether a failed attempt may be repeated.
+
+Never what may have been received and must not be repeated, never what a client has begun to see,
+never without an end.
+"""
 
 from dataclasses import dataclass
 
@@ -11,6 +14,11 @@ WRITTEN_ATTEMPTS_MAX = 3
 # A connection that rested longer may be at the end of its backend's keep-alive time; a request that
 # cannot be repeated does not take that risk (Node.js closes after 5 s, gunicorn after 2 s).
 UNREPEATABLE_REST_S_MAX = 1.0
+
+
+# Waiting a second time for a backend that let one attempt wait in vain hides nothing; it doubles the
+# client's wait.
+_WAITED = frozenset({Failure.CONNECT_TIMEOUT, Failure.SEND_STALLED, Failure.RESPONSE_TIMEOUT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +49,8 @@ def refusal(facts: Attempted) -> str | None:
         return "a repeat would end the same"
     if not facts.replayable:
         return "the body is too large to be kept for a repeat"
+    if facts.failure in _WAITED and facts.attempts >= facts.choices:
+        return "every backend was given its time"
     if not facts.written:
         # Each choice once, and one fresh connection to the same one where there is no other.
         return None if facts.attempts <= facts.choices else "every backend was tried"
