@@ -25,6 +25,19 @@ class AdminState(StrEnum):
     DRAINING = "draining"
     MAINTENANCE = "maintenance"
 
+    @property
+    def serves(self) -> bool:
+        """Whether the operator lets it take new attempts."""
+        return self is AdminState.READY
+
+    @property
+    def probed(self) -> bool:
+        return self is not AdminState.MAINTENANCE
+
+    def forgets(self, before: "AdminState") -> bool:
+        """Whether what was known of its health before says nothing now: nobody looked meanwhile."""
+        return self.probed and not before.probed
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendView:
@@ -43,9 +56,7 @@ class BackendView:
     @property
     def available(self) -> bool:
         """Ready, healthy and not ejected; room is judged at the pick (`has_room`)."""
-        return (
-            self.admin is AdminState.READY and self.health is Health.HEALTHY and not self.ejected
-        )
+        return self.admin is AdminState.READY and self.health is Health.HEALTHY and not self.ejected
 
     def has_room(self, in_flight: int) -> bool:
         return self.limit is None or in_flight < self.limit

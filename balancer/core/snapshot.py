@@ -100,7 +100,7 @@ def pool_snapshot(
         steady=tuple(view for view in candidates if not view.on_trial) if on_trial else candidates,
         pending=waiting,
         panic=panic,
-        summary=_summary(len(usable), len(counted), panic=panic),
+        summary=_summary(len(usable), len(counted) + len(waiting), panic=panic),
     )
 
 

@@ -4,8 +4,6 @@ Never holds more than one read of the body. What breaks is told apart by side: t
 is BODY_CUT or BODY_STALLED, the client's is CLIENT_LEFT or CLIENT_STALLED.
 """
 
-from typing import TYPE_CHECKING
-
 import trio
 
 from balancer.core.fields import head_length_of, response_bytes, trailer_bytes
@@ -19,6 +17,7 @@ from balancer.core.framing import (
 )
 from balancer.core.message import BadMessage, ResponseHead
 from balancer.core.outcome import Failure, broke_before_answer
+from balancer.proxy.exchange_state import Exchange
 from balancer.proxy.faults import AttemptFailed, failure_of
 from balancer.proxy.idle import UpstreamConnection
 from balancer.wire.chunks import ChunkReader, chunk
@@ -26,16 +25,13 @@ from balancer.wire.h11_heads import parse_response_head
 from balancer.wire.streams import PeerClosed, cut, receive, receive_head, send
 from balancer.wire.waiting import Interrupted
 
-if TYPE_CHECKING:
-    from balancer.proxy.exchange import Exchange
-
 # nginx reads an answer's head into 8 KiB; cookies and policies of real backends need more.
 HEAD_BYTES_MAX = 64 * 1024
 # 100, a few 103 and 102 while it works; more is a flood.
 INTERIM_MAX = 16
 
 
-async def pass_answer(exchange: "Exchange", connection: UpstreamConnection) -> tuple[int, bool]:
+async def pass_answer(exchange: Exchange, connection: UpstreamConnection) -> tuple[int, bool]:
     """Read the answer and send it to the client: its status, and whether `connection` may rest.
 
     Raises AttemptFailed; `exchange.answer_begun` says whether the client has seen a byte.
@@ -69,13 +65,13 @@ async def pass_answer(exchange: "Exchange", connection: UpstreamConnection) -> t
     return head.status, whole and wants_keep_alive(head.minor, head.fields)
 
 
-def _connection_option(exchange: "Exchange") -> bytes | None:
+def _connection_option(exchange: Exchange) -> bytes | None:
     if not exchange.keep_alive:
         return b"close"
     return b"keep-alive" if exchange.record.minor == 0 else None
 
 
-async def _final_head(exchange: "Exchange", connection: UpstreamConnection) -> ResponseHead:
+async def _final_head(exchange: Exchange, connection: UpstreamConnection) -> ResponseHead:
     """Pass interim answers on and return the final one's head."""
     exchange.answer_wait_s = exchange.pool.limits.response_s
     began = trio.current_time()
@@ -99,7 +95,7 @@ async def _final_head(exchange: "Exchange", connection: UpstreamConnection) -> R
 
 
 async def _next_head(
-    exchange: "Exchange", connection: UpstreamConnection, began: float
+    exchange: Exchange, connection: UpstreamConnection, began: float
 ) -> ResponseHead:
     buffer = connection.buffer
     try:
@@ -126,7 +122,7 @@ async def _next_head(
 
 
 async def _pass_body(
-    exchange: "Exchange",
+    exchange: Exchange,
     connection: UpstreamConnection,
     out: bytes,
     framing: Framing,
@@ -148,7 +144,7 @@ async def _pass_body(
 
 
 async def _pass_length(
-    exchange: "Exchange", connection: UpstreamConnection, out: bytes, left: int
+    exchange: Exchange, connection: UpstreamConnection, out: bytes, left: int
 ) -> None:
     buffer = connection.buffer
     piece = bytes(buffer[:left])
@@ -167,7 +163,7 @@ async def _pass_length(
 
 
 async def _pass_chunks(
-    exchange: "Exchange", connection: UpstreamConnection, out: bytes, down: Framing
+    exchange: Exchange, connection: UpstreamConnection, out: bytes, down: Framing
 ) -> None:
     reader = ChunkReader()
     chunked = down.kind is BodyKind.CHUNKED
@@ -194,7 +190,7 @@ async def _pass_chunks(
 
 
 async def _pass_until_close(
-    exchange: "Exchange", connection: UpstreamConnection, out: bytes, down: Framing
+    exchange: Exchange, connection: UpstreamConnection, out: bytes, down: Framing
 ) -> None:
     chunked = down.kind is BodyKind.CHUNKED
     piece = bytes(connection.buffer)
@@ -208,7 +204,7 @@ async def _pass_until_close(
         await _to_client(exchange, trailer_bytes(()))
 
 
-async def _from_backend(exchange: "Exchange", connection: UpstreamConnection) -> bytes:
+async def _from_backend(exchange: Exchange, connection: UpstreamConnection) -> bytes:
     try:
         return await receive(connection.sock, exchange.waiter, exchange.answer_deadline())
     except Interrupted as exc:
@@ -217,7 +213,7 @@ async def _from_backend(exchange: "Exchange", connection: UpstreamConnection) ->
         raise AttemptFailed(Failure.BODY_CUT) from exc
 
 
-async def _to_client(exchange: "Exchange", data: bytes, content: int = 0) -> None:
+async def _to_client(exchange: Exchange, data: bytes, content: int = 0) -> None:
     if not exchange.answer_begun:
         exchange.answer_begun = True
         exchange.record.answer_at = trio.current_time()

@@ -4,14 +4,13 @@ Where the whole request has come already, one task does it all. Only a body that
 sent by a second task, so that an early answer reaches the client while the body goes up.
 """
 
-from typing import TYPE_CHECKING
-
 import trio
 
 from balancer.core.backend import BackendView
 from balancer.core.fields import trailer_bytes
 from balancer.core.outcome import Failure, broke_before_answer
 from balancer.proxy.answer import pass_answer
+from balancer.proxy.exchange_state import Exchange
 from balancer.proxy.faults import AttemptFailed, Stopped, failure_of
 from balancer.proxy.idle import UpstreamConnection
 from balancer.telemetry.record import AttemptRecord
@@ -19,12 +18,9 @@ from balancer.wire.dial import DialFailed, dial
 from balancer.wire.streams import send, send_now
 from balancer.wire.waiting import Interrupted, Waiter
 
-if TYPE_CHECKING:
-    from balancer.proxy.exchange import Exchange
-
 
 async def run_attempt(
-    exchange: "Exchange", view: BackendView, attempt: AttemptRecord, rest_max_s: float
+    exchange: Exchange, view: BackendView, attempt: AttemptRecord, rest_max_s: float
 ) -> int:
     """Have the request answered by one backend; the answer's status once the client has it whole.
 
@@ -46,7 +42,7 @@ async def run_attempt(
 
 
 async def _connection_to(
-    exchange: "Exchange", view: BackendView, attempt: AttemptRecord, rest_max_s: float
+    exchange: Exchange, view: BackendView, attempt: AttemptRecord, rest_max_s: float
 ) -> UpstreamConnection:
     service = exchange.service
     now = attempt.began
@@ -66,7 +62,7 @@ async def _connection_to(
     return connection
 
 
-async def _talk(exchange: "Exchange", connection: UpstreamConnection) -> tuple[int, bool]:
+async def _talk(exchange: Exchange, connection: UpstreamConnection) -> tuple[int, bool]:
     """Send the request and pass its answer on: the status, and whether the connection may rest."""
     body = exchange.body
     pieces = [exchange.upstream_head, *map(body.encoded, body.restart())]
@@ -88,7 +84,7 @@ async def _talk(exchange: "Exchange", connection: UpstreamConnection) -> tuple[i
 
 
 async def _talk_both_ways(
-    exchange: "Exchange", connection: UpstreamConnection, rest: bytes
+    exchange: Exchange, connection: UpstreamConnection, rest: bytes
 ) -> tuple[int, bool]:
     """The same with the rest of the request going up in a task of its own."""
     failed: AttemptFailed | None = None
@@ -109,7 +105,7 @@ async def _talk_both_ways(
     return status, reusable and exchange.body_sent
 
 
-async def _upload(exchange: "Exchange", connection: UpstreamConnection, rest: bytes) -> None:
+async def _upload(exchange: Exchange, connection: UpstreamConnection, rest: bytes) -> None:
     """Send the rest of the request.
 
     Failures of the client's end the attempt. Where the backend takes no more, its answer, or the
@@ -129,7 +125,7 @@ async def _upload(exchange: "Exchange", connection: UpstreamConnection, rest: by
 
 
 async def _send_rest(
-    exchange: "Exchange", connection: UpstreamConnection, waiter: Waiter, rest: bytes
+    exchange: Exchange, connection: UpstreamConnection, waiter: Waiter, rest: bytes
 ) -> None:
     body, idle_s = exchange.body, exchange.pool.limits.idle_s
     end_sent = body.complete

@@ -4,7 +4,8 @@ import trio
 
 from balancer.core.message import BadMessage
 from balancer.core.replies import Reply
-from balancer.proxy.exchange import Exchange
+from balancer.proxy.exchange import refuse, serve_exchange
+from balancer.proxy.exchange_state import Exchange
 from balancer.proxy.service import Service
 from balancer.wire.network import Sock
 from balancer.wire.streams import PeerClosed, linger, receive, receive_head
@@ -52,11 +53,11 @@ class ClientConnection:
             try:
                 raw = await self._head(began)
             except BadMessage as exc:
-                await exchange.refuse(exc.status, exc.sentence)
+                await refuse(exchange, exc.status, exc.sentence)
                 return True
             except (OSError, PeerClosed):
                 return False
-            if not await exchange.run(raw):
+            if not await serve_exchange(exchange, raw):
                 return not exchange.broken
             self._exchange = None
         return False

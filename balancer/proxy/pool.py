@@ -11,6 +11,7 @@ from balancer.core.backend import BackendId, BackendView
 from balancer.core.outcome import PickFailure
 from balancer.core.policies import Policy
 from balancer.core.snapshot import PoolSnapshot, pick, why_none
+from balancer.core.tally import Tally
 from healthcheck.core.verdict import Evidence
 
 Report = Callable[[BackendId, Evidence, str, float], None]
@@ -31,14 +32,6 @@ class PoolLimits:
     retry_after_s: int
 
 
-@dataclass(slots=True)
-class Totals:
-    """What became of a backend's attempts since this worker started."""
-
-    requests: int = 0
-    failures: int = 0
-
-
 class Pool:
     """One pool of this worker."""
 
@@ -49,11 +42,9 @@ class Pool:
         self.policy = policy
         self.limits = limits
         self.in_flight: dict[str, int] = {view.id.address: 0 for view in snapshot.backends}
-        self.totals: dict[str, Totals] = {}
+        self.tallies: dict[str, Tally] = {}
         self._report = report
         self._keeping = frozenset(view.id.address for view in snapshot.candidates)
-        # Backends whose next success is news: after a failure, or on trial.
-        self._unsettled: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -68,8 +59,10 @@ class Pool:
             self.in_flight[address] = 0
         for address in [a for a, n in self.in_flight.items() if n == 0 and a not in known]:
             del self.in_flight[address]
-            self.totals.pop(address, None)
-        self._unsettled |= {view.id.address for view in snapshot.backends if view.on_trial}
+            self.tallies.pop(address, None)
+        for view in snapshot.backends:
+            if view.on_trial:
+                self.tallies.setdefault(view.id.address, Tally()).unsettled = True
 
     def pick(self, *, avoid: Collection[str], unrepeatable: bool) -> BackendView | None:
         """Choose and count in one step; whoever gets a backend must call `end` once."""
@@ -88,7 +81,7 @@ class Pool:
             view.id.address != address for view in self.snapshot.backends
         ):
             del self.in_flight[address]
-            self.totals.pop(address, None)
+            self.tallies.pop(address, None)
 
     def keeps_idle(self, address: str) -> bool:
         """Whether connections to this backend may rest: only while it may be picked."""
@@ -99,13 +92,6 @@ class Pool:
 
     def record(self, backend: BackendId, evidence: Evidence, reason: str, began: float) -> None:
         """Count an attempt that ended, and pass on what it says if that is news."""
-        totals = self.totals.setdefault(backend.address, Totals())
-        totals.requests += 1
-        if evidence is Evidence.FAILURE:
-            totals.failures += 1
-            self._unsettled.add(backend.address)
-        elif evidence is Evidence.IGNORED or backend.address not in self._unsettled:
-            return
-        else:
-            self._unsettled.discard(backend.address)
-        self._report(backend, evidence, reason, began)
+        tally = self.tallies.setdefault(backend.address, Tally())
+        if tally.count(evidence):
+            self._report(backend, evidence, reason, began)

@@ -3,10 +3,11 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from balancer.core.backend import BackendId
+from balancer.core.backend import BackendId, BackendView
 from balancer.core.routes import RouteTable
+from balancer.proxy.faults import Stopped
 from balancer.proxy.idle import IdleConnections
 from balancer.proxy.pool import Pool
 from balancer.telemetry.record import ExchangeRecord
@@ -14,8 +15,16 @@ from balancer.wire.dial import Target
 from balancer.wire.network import Network
 from balancer.wire.waiting import Timekeeper, Waiter
 
-if TYPE_CHECKING:
-    from balancer.proxy.exchange import Exchange
+
+class Running(Protocol):
+    """What a worker may ask of an exchange that is under way."""
+
+    @property
+    def record(self) -> ExchangeRecord: ...
+    @property
+    def backend(self) -> BackendView | None: ...
+    def interrupt(self, stopped: Stopped) -> None: ...
+    def notice_leaving(self, since: float) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +53,7 @@ class Service:
     http_date: Callable[[], bytes]
     rng: random.Random
     idle: IdleConnections = field(default_factory=IdleConnections)
-    running: "dict[int, Exchange]" = field(default_factory=dict)
+    running: dict[int, Running] = field(default_factory=dict)
     resting: set[Waiter] = field(default_factory=set)
     draining: bool = False
     exchanges: int = 0

@@ -2,7 +2,6 @@
 
 from balancer.config.settings import Backend, Settings
 from balancer.config.show import effective_toml
-from balancer.core.backend import AdminState
 from balancer.core.ledger import Ledger
 
 
@@ -14,7 +13,7 @@ def toml_in_force(settings: Settings, ledger: Ledger) -> str:
         backends = []
         for entry in ledger.entries(name):
             backends.append(Backend(address=entry.address, weight=entry.weight))
-            if entry.admin is not AdminState.READY:
+            if not entry.admin.serves:
                 told.append(f"# pools.{name}: {entry.address} is in {entry.admin} by the operator")
         pools[name] = pool.model_copy(update={"backends": tuple(backends)})
     text = effective_toml(settings.model_copy(update={"pools": pools}))

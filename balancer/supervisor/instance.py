@@ -33,6 +33,8 @@ from balancer.wire.network import Network, Sock
 from balancer.worker.worker import Worker, WorkerPlan
 
 VERSION = "0.1.0"
+# Followers of events are told the last one before their connection ends.
+FAREWELL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +119,9 @@ class Instance:
                 self._start_background(background, public)
                 await self._until_known()
                 await self._serve(listeners, task_status)
+                self.events.add(EventKind.INSTANCE_STOPPED, cause="every exchange has ended")
+                await trio.sleep(FAREWELL_S)
                 background.cancel_scope.cancel()
-        self.events.add(EventKind.INSTANCE_STOPPED, cause="every exchange has ended")
 
     def _open_health(self) -> Sock | None:
         bind = self._settings.admin.health

@@ -7,7 +7,7 @@ traffic says (the health table). Plain and synchronous; whoever calls passes `no
 from collections.abc import Mapping, Sequence
 
 from balancer.config.settings import Pool as PoolSettings
-from balancer.core.backend import AdminState, BackendId, BackendView
+from balancer.core.backend import BackendId, BackendView
 from balancer.core.ledger import LedgerEntry
 from balancer.core.policies import Policy
 from balancer.core.snapshot import PoolSnapshot, pool_snapshot
@@ -50,11 +50,11 @@ class PoolBook:
             self._changed_at.pop(address, None)
         for address, entry in wanted.items():
             known = self.entries.get(address)
-            if known is not None and _comes_back(known.admin, entry.admin):
+            if known is not None and entry.admin.forgets(known.admin):
                 # Nobody looked at it meanwhile: what was known is worth nothing now.
                 self._table.remove(address)
             self._table.add(address, now, self._saved.get(address))
-            self._table.set_serving(address, entry.admin is AdminState.READY)
+            self._table.set_serving(address, entry.admin.serves)
             if known is not None and known.admin is not entry.admin:
                 self._changed_at[address] = now
         self.entries = wanted
@@ -104,7 +104,7 @@ class PoolBook:
         pending = {
             address
             for address, entry in self.entries.items()
-            if entry.admin is AdminState.READY and self._table.view(address).pending
+            if entry.admin.serves and self._table.view(address).pending
         }
         fresh = pool_snapshot(
             self.name,
@@ -120,7 +120,7 @@ class PoolBook:
 
     def _view(self, entry: LedgerEntry) -> BackendView:
         target = self._table.view(entry.address)
-        said = entry.admin is not AdminState.READY
+        said = not entry.admin.serves
         since = max(target.since, self._changed_at.get(entry.address, target.since))
         return BackendView(
             id=BackendId(self.name, entry.address),
@@ -135,10 +135,6 @@ class PoolBook:
             else target.reason,
             since=since,
         )
-
-
-def _comes_back(before: AdminState, after: AdminState) -> bool:
-    return before is AdminState.MAINTENANCE and after is not AdminState.MAINTENANCE
 
 
 def _thresholds(settings: PoolSettings) -> Thresholds | None:

@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from balancer.config.settings import Settings
-from balancer.core.backend import AdminState, BackendId
+from balancer.core.backend import BackendId
 from balancer.core.ledger import LedgerEntry
 from balancer.core.policies import make_policy
 from balancer.proxy.pool import Pool, PoolLimits
@@ -118,7 +118,8 @@ class Pools:
             self._tell_change(book, change)
         if after.panic is not before.panic:
             kind = EventKind.POOL_PANIC if after.panic else EventKind.POOL_RECOVERED
-            self._events.add(kind, pool=book.name, cause=after.summary)
+            cause = f"{after.available} of {len(after.backends)} backends available"
+            self._events.add(kind, pool=book.name, cause=cause)
         if changes:
             self.changed.set()
             self._tick_scope.deadline = min(self._tick_scope.deadline, self._next_event())
@@ -146,7 +147,7 @@ class Pools:
         health = book.settings.health
         wanted: dict[str, BackendId] = {}
         for address, entry in book.entries.items():
-            if health is not None and entry.admin is not AdminState.MAINTENANCE:
+            if health is not None and entry.admin.probed:
                 wanted[f"{book.name} {address}"] = BackendId(book.name, address)
         known = {key for key, backend in self._targets.items() if backend.pool == book.name}
         for key in known - wanted.keys():

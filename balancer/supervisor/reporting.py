@@ -8,8 +8,9 @@ from email.utils import formatdate
 from balancer.config.settings import Settings
 from balancer.core.backend import BackendView
 from balancer.core.routes import RouteRule
-from balancer.proxy.exchange import Exchange
-from balancer.proxy.pool import Pool, Totals
+from balancer.core.tally import Tally
+from balancer.proxy.pool import Pool
+from balancer.proxy.service import Running
 from balancer.supervisor.events import EventKind
 from balancer.supervisor.pool_book import PoolBook
 
@@ -40,7 +41,7 @@ def _backend_status(
 ) -> dict[str, object]:
     address = view.id.address
     target = book.view(address)
-    totals = pool.totals.get(address, Totals())
+    tally = pool.tallies.get(address, Tally())
     until = target.ejected_until
     return {
         "address": address,
@@ -54,16 +55,17 @@ def _backend_status(
         "explanation": book.snapshot.explain(address),
         "since": iso(wall - (now - view.since)),
         "in_flight": pool.in_flight.get(address, 0),
-        "requests": totals.requests,
-        "failures": totals.failures,
+        "requests": tally.requests,
+        "failures": tally.failures,
         "streak": target.streak,
         "ejected_for_s": None if until is None else round(max(0.0, until - now), 3),
         "restored": target.restored,
         "origin": book.entries[address].origin,
+        "overridden": list(book.entries[address].overridden),
     }
 
 
-def running_status(exchange: Exchange, now: float) -> dict[str, object]:
+def running_status(exchange: Running, now: float) -> dict[str, object]:
     """One exchange that is in flight."""
     record = exchange.record
     return {

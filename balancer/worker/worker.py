@@ -15,10 +15,9 @@ from balancer.core.outcome import Failure
 from balancer.core.routes import RouteTable
 from balancer.core.snapshot import PoolSnapshot
 from balancer.proxy.accepting import accept_connections, accept_ready
-from balancer.proxy.exchange import Exchange
 from balancer.proxy.faults import GoingAway, Stopped
 from balancer.proxy.pool import Pool, PoolLimits
-from balancer.proxy.service import ClientLimits, Service
+from balancer.proxy.service import ClientLimits, Running, Service
 from balancer.telemetry.record import ExchangeRecord
 from balancer.wire.network import Network, Sock
 from balancer.wire.waiting import Timekeeper
@@ -150,7 +149,7 @@ class Worker:
         for waiter in list(self.service.resting):
             waiter.interrupt(GoingAway())
 
-    def running(self, backend: BackendId) -> list[Exchange]:
+    def running(self, backend: BackendId) -> list[Running]:
         """The exchanges whose attempt on this backend is under way."""
         return [
             exchange

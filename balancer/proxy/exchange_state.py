@@ -1,0 +1,113 @@
+"""The state of one exchange: what is known, what has been done, and until when to wait.
+
+Decides nothing about the flow; `balancer.proxy.exchange` does. Lives outside every wait, so that an
+interruption loses nothing of it.
+"""
+
+import trio
+
+from balancer.core.backend import BackendView
+from balancer.core.framing import NO_BODY
+from balancer.core.message import RequestHead
+from balancer.core.outcome import Failure
+from balancer.core.replies import Reply, reply_bytes
+from balancer.proxy.faults import Stopped
+from balancer.proxy.pool import Pool
+from balancer.proxy.request_body import RequestBody
+from balancer.proxy.service import Service
+from balancer.telemetry.record import ExchangeRecord
+from balancer.wire.network import Sock
+from balancer.wire.streams import send
+from balancer.wire.waiting import NEVER, Interrupted, Waiter
+
+
+class Exchange:
+    """One exchange; stands in the service's `running` while it lasts."""
+
+    def __init__(
+        self,
+        service: Service,
+        sock: Sock,
+        buffer: bytearray,
+        waiter: Waiter,
+        client: str,
+        *,
+        local: str,
+        began: float,
+    ) -> None:
+        self.service = service
+        self.sock = sock
+        self.buffer = buffer
+        self.waiter = waiter
+        self.local = local
+        service.exchanges += 1
+        self.record = ExchangeRecord(
+            number=service.exchanges,
+            request_id="",
+            client=client,
+            began=began,
+            head_at=trio.current_time(),
+        )
+        self.made_id = service.new_request_id()
+        self.request_id = self.made_id
+        self.head: RequestHead | None = None
+        self.keep_alive = False
+        self.upstream_head = b""
+        self.written = False
+        self.answer_begun = False
+        self.broken = False
+        self.body_sent = False
+        self.uploading = False
+        self.answer_wait_s = 0.0
+        self.backend: BackendView | None = None
+        self.pool: Pool
+        self.body = RequestBody(sock, buffer, NO_BODY)
+
+    async def reply(self, reply: Reply) -> None:
+        """Send our own answer; the connection goes on only where the request has been read whole."""
+        if self.head is None or not self.body.complete:
+            self.keep_alive = False
+        data = reply_bytes(
+            reply,
+            request=self.head,
+            request_id=self.request_id,
+            close=not self.keep_alive,
+            date=self.service.http_date(),
+        )
+        self.record.request_id = self.request_id.decode("ascii")
+        self.record.status = reply.status
+        self.record.fault = self.record.fault or reply.sentence
+        self.record.answer_at = trio.current_time()
+        self.answer_begun = True
+        try:
+            await send(self.sock, self.waiter, data, self.service.limits.body_s)
+        except (OSError, Interrupted):
+            self.keep_alive = False
+        else:
+            self.record.bytes_down = len(data)
+
+    def answer_deadline(self) -> float:
+        """Until when to wait for the backend's next bytes: not while the client still sends.
+
+        The upload has deadlines of its own, and a client that is slow to ask must not make its
+        backend look slow to answer.
+        """
+        return NEVER if self.uploading else trio.current_time() + self.answer_wait_s
+
+    def upload_ended(self) -> None:
+        """From now on the backend has to answer in its own time."""
+        self.uploading = False
+        if self.waiter.waiting and self.waiter.deadline == NEVER:
+            self.waiter.move_deadline(self.answer_deadline())
+
+    def notice_leaving(self, since: float) -> None:
+        """End an attempt that has run since before `since` if its client has gone."""
+        attempts = self.record.attempts
+        if self.backend is None or not attempts or attempts[-1].began > since:
+            return
+        if self.service.network.has_left(self.sock):
+            self.interrupt(Stopped(Failure.CLIENT_LEFT))
+
+    def interrupt(self, stopped: Stopped) -> None:
+        """End the attempt under way from another task."""
+        self.waiter.interrupt(stopped)
