@@ -62,13 +62,8 @@ def failed(ejection: Ejection) -> Ejection:
 
 
 def deserves_to_go(ejection: Ejection, settings: EjectionSettings) -> bool:
-    match ejection.standing:
-        case Standing.SERVING:
-            return ejection.failures >= settings.consecutive_failures
-        case Standing.ON_TRIAL:
-            return ejection.failures >= 1
-        case Standing.EJECTED:
-            return False
+    needed = {Standing.SERVING: settings.consecutive_failures, Standing.ON_TRIAL: 1}
+    return ejection.failures >= needed.get(ejection.standing, math.inf)
 
 
 def eject(ejection: Ejection, settings: EjectionSettings, now: float) -> Ejection:

@@ -54,13 +54,9 @@ def step(health: ProbeHealth, outcome: Outcome, thresholds: Thresholds) -> Probe
 
 def verdicts_needed(state: Health, thresholds: Thresholds) -> int:
     """How many verdicts in a row against `state` end it; the first of all decides alone."""
-    match state:
-        case Health.UNKNOWN:
-            return 1
-        case Health.HEALTHY:
-            return thresholds.fails
-        case Health.UNHEALTHY:
-            return thresholds.passes
+    if state is Health.UNKNOWN:
+        return 1
+    return thresholds.fails if state is Health.HEALTHY else thresholds.passes
 
 
 def streak_words(health: ProbeHealth, thresholds: Thresholds) -> str:

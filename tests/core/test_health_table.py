@@ -5,7 +5,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -536,8 +536,8 @@ class Pool(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.settings = replace(PASSIVE, max_ratio=0.6, consecutive_failures=1)
-        self.table = HealthTable(thresholds=Thresholds(fails=2, passes=2), ejection=self.settings)
+        self.passive = replace(PASSIVE, max_ratio=0.6, consecutive_failures=1)
+        self.table = HealthTable(thresholds=Thresholds(fails=2, passes=2), ejection=self.passive)
         self.serving: dict[str, bool] = {}
         self.saved: dict[str, dict[str, object]] = {}
 
@@ -595,7 +595,7 @@ class Pool(RuleBasedStateMachine):
         if any(change.new == "ejected" for change in changes):
             assert working - {who}, "the last one that works stays"
             serving = sum(self.serving.values())
-            assert out + 1 <= most_ejected(serving, self.settings.max_ratio)
+            assert out + 1 <= most_ejected(serving, self.passive.max_ratio)
         if before is not None and before.ejected:
             assert changes == []
             assert self.table.view(who).ejected_until == before.ejected_until
@@ -608,7 +608,7 @@ class Pool(RuleBasedStateMachine):
         assert bool(changes) == (due is not None and due <= self.now)
         assert self.table.tick(self.now) == []
         serving = sum(self.serving.values())
-        assert self.out() <= most_ejected(serving, self.settings.max_ratio)
+        assert self.out() <= most_ejected(serving, self.passive.max_ratio)
         assert all(
             (until := self.table.view(target).ejected_until) is None or until > self.now
             for target in self.serving
@@ -638,3 +638,4 @@ class Pool(RuleBasedStateMachine):
 
 
 TestPool = Pool.TestCase
+TestPool.settings = settings(stateful_step_count=25)

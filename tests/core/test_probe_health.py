@@ -14,7 +14,7 @@ from healthcheck.core.probe_health import (
     streak_words,
     verdicts_needed,
 )
-from healthcheck.core.verdict import Health, Outcome
+from healthcheck.core.verdict import Health, Outcome, Verdict
 
 NGINX = Thresholds(fails=3, passes=2)
 LETTERS = {"P": Outcome.PASS, "F": Outcome.FAIL, "V": Outcome.VOID}
@@ -86,3 +86,8 @@ def test_the_streak_reads_as_a_distance() -> None:
 def test_a_threshold_of_nothing_is_a_mistake(fails: int, passes: int) -> None:
     with pytest.raises(AssertionError):
         Thresholds(fails=fails, passes=passes)
+
+
+def test_only_a_void_verdict_says_nothing() -> None:
+    silent = [outcome for outcome in Outcome if Verdict(outcome, "").says_nothing]
+    assert silent == [Outcome.VOID]
