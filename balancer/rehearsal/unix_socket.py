@@ -172,7 +172,7 @@ class UnixSock(MemorySock):
             child.inbox += b"?"  # as with unread data, the peer is told of a reset
             child.end()
         if self.peer is not None and not self.is_listening:
-            if self.inbox and not self.peer.has_left():
+            if self.inbox:
                 self.peer.error = errno.ECONNRESET
             self.peer.shut(receive=True, send=True)
         self.inbox.clear()
