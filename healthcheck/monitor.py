@@ -66,6 +66,7 @@ class Monitor:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 for watch in self._watches.values():
+                    watch.scope = trio.CancelScope()  # that of an earlier run is spent
                     nursery.start_soon(self._keep_probing, watch)
                 await self._tick_while_probing()
         finally:
