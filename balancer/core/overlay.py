@@ -27,10 +27,7 @@ class Override:
 
     @property
     def effective_weight(self) -> int:
-        for weight in (self.weight, self.file):
-            if weight is not None:
-                return weight
-        return 1
+        return self.weight if self.weight is not None else self.file or 0
 
     @property
     def normal(self) -> "Override":
