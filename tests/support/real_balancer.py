@@ -30,7 +30,7 @@ def wait_until_listening(port: int, process: "subprocess.Popen[bytes]") -> None:
         assert process.poll() is None, f"ended with {process.returncode}"
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.5):
             return
-        time.sleep(0.02)  # noqa: ASYNC251 - a process of the operating system, in real time
+        time.sleep(0.02)
     raise AssertionError(f"nothing listens on port {port}")
 
 
@@ -95,7 +95,7 @@ backends = [{addresses}]
         while self.readyz() != 200:
             assert self.process.poll() is None, self.log()
             assert time.monotonic() < end, self.log()
-            time.sleep(0.05)  # noqa: ASYNC251
+            time.sleep(0.05)
 
     def log(self) -> str:
         return (self.folder / "log").read_text()
@@ -148,15 +148,13 @@ def running(
     folder: Path, backends: int = 3, *, pool: str = "", top: str = ""
 ) -> Iterator[tuple[Balancer, list[Backend]]]:
     """A balancer that accepts clients, in front of so many demo backends."""
-    started: list[Backend] = []
-    balancer = None
-    try:
-        for _ in range(backends):
-            started.append(Backend())
+    with contextlib.ExitStack() as stack:
+        started = [_ended(stack, Backend()) for _ in range(backends)]
         balancer = Balancer(folder, started, pool=pool, top=top)
+        stack.callback(balancer.end)
         yield balancer, started
-    finally:
-        if balancer is not None:
-            balancer.end()
-        for backend in started:
-            backend.kill()
+
+
+def _ended(stack: contextlib.ExitStack, backend: Backend) -> Backend:
+    stack.callback(backend.kill)
+    return backend
