@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,10 @@ from balancer.telemetry.logs import configure
 from balancer.telemetry.record import ExchangeRecord
 from balancer.wire.network import KernelNetwork
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
+# HUP and USR2 are taken so that their default, a sudden end, cannot happen to whoever expects nginx.
+NOT_SERVED = {signal.SIGHUP: "reload", signal.SIGUSR2: "upgrade"}
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, *NOT_SERVED)
+_log = structlog.get_logger()
 
 
 def run_instance(settings: Settings, *, source: str) -> int:
@@ -100,13 +103,16 @@ async def _main(settings: Settings, around: Surroundings, sinks: list[FileSink])
             writing.cancel_scope.cancel()
 
 
-async def _obey(signals: object, instance: Instance, sinks: list[FileSink]) -> None:
+async def _obey(signals: AsyncIterator[int], instance: Instance, sinks: Sequence[FileSink]) -> None:
     """TERM and INT drain, a second one stops now; QUIT drains without limit; USR1 reopens logs."""
     asked = False
-    async for number in signals:  # type: ignore[attr-defined]
+    async for number in signals:
         if number == signal.SIGUSR1:
             for sink in sinks:
                 sink.reopen()
+        elif number in NOT_SERVED:
+            what = NOT_SERVED[signal.Signals(number)]
+            _log.warning("signal.ignored", because=f"{what} is not there yet", effect="no change")
         elif number == signal.SIGQUIT:
             instance.stop_without_limit()
         else:
@@ -153,7 +159,7 @@ def _raise_descriptor_limit() -> None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (OSError, ValueError) as exc:
-        structlog.get_logger().warning("descriptors.not_raised", because=str(exc))
+        _log.warning("descriptors.not_raised", because=str(exc))
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

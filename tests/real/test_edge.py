@@ -213,6 +213,31 @@ def test_term_finishes_what_runs_and_exits_0(tmp_path: Path) -> None:
         assert "Traceback" not in balancer.log()
 
 
+def test_signals_that_mean_nothing_here_end_nothing(tmp_path: Path) -> None:
+    with running(tmp_path, 1) as (balancer, _):
+        for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGUSR1):
+            balancer.process.send_signal(number)
+        time.sleep(0.3)
+        assert _get(balancer.port, "/")[0] == 200
+
+
+def test_a_taken_port_is_named_and_nothing_starts(tmp_path: Path) -> None:
+    with running(tmp_path, 1) as (balancer, _):
+        other = tmp_path / "other.toml"
+        text = balancer.config.read_text()
+        other.write_text(
+            text.replace("admin.sock", "b.sock").replace("state.json", "b.json")
+            .replace("health = ", "#")
+        )  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "balancer", "run", str(other)],
+            capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert f"cannot listen on 127.0.0.1:{balancer.port}" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_access_lines_are_json_whatever_the_client_sends(tmp_path: Path) -> None:
     with running(tmp_path, 1) as (balancer, _):
         with socket.create_connection(("127.0.0.1", balancer.port), 10) as sock:
