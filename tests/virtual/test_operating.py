@@ -264,3 +264,54 @@ async def test_a_name_that_is_not_known_is_no_reason_not_to_start(
         play.network.name("later.test", ["10.9.9.9"])
         await trio.sleep(31)
         assert {(await fetch(play.network)).body for _ in range(4)} == {b"a", b"late"}
+
+
+async def test_before_any_first_pass_it_answers_503_with_retry_after(
+    autojump_clock: MockClock,
+) -> None:
+    health = '[pools.web.health]\npath = "/health"\ninterval = "30s"\ntimeout = "20s"\n'
+    async with scene({"a": silent()}, pool=health) as play:
+        assert trio.current_time() == pytest.approx(5)  # start_timeout
+        answer = await fetch(play.network)
+        assert answer.status == 503
+        assert b"no backend has passed its first check yet" in answer.body
+        assert answer.header("retry-after") == "30"
+
+
+async def test_state_follows_identity_when_the_file_is_reordered(
+    autojump_clock: MockClock,
+) -> None:
+    """State restored by position would hand one backend's drain to its neighbour."""
+    store = MemoryStateStore()
+    async with scene({"a": answers(200), "b": answers(200)}, store=store) as play:
+        await play.stage.instance.drain("web", A)
+    async with scene({"b": answers(200), "a": answers(200)}, store=store) as play:
+        assert play.backend_status("a")["admin"] == "draining"
+        assert play.backend_status("b")["admin"] == "ready"
+
+
+async def test_a_thousand_requests_in_flight_survive_add_drain_and_remove(
+    autojump_clock: MockClock,
+) -> None:
+    results: list[tuple[int, bool]] = []
+    slow = answers(200, b"done", after_s=5)
+    async with scene({"a": slow, "b": slow}) as play:
+        control = play.stage.instance
+        for backend in play.backends.values():
+            backend.backlog = 4096
+        extra = VirtualBackend(play.network, C, slow)
+        await play.nursery.start(extra.run)
+        async with trio.open_nursery() as clients:
+            for number in range(1000):
+                clients.start_soon(_download, play, results)
+                if number == 400:
+                    await trio.sleep(0.5)
+                    await control.add("web", C, 2)
+                    await control.drain("web", A)
+            await trio.sleep(4)
+            with pytest.raises(Refused):
+                await control.remove("web", A, force=False)
+            await trio.sleep(6)
+            assert (await control.remove("web", A, force=False)).changed
+        assert results == [(200, True)] * 1000
+        assert play.at_rest()
