@@ -29,6 +29,8 @@ _REWRITTEN_UP = HOP_BY_HOP | {
     b"x-forwarded-host",
     b"x-real-ip",
     b"x-request-id",
+    b"expect",
+    b"max-forwards",
 }
 # A stranger's claims, or names that some frameworks route by or turn into CGI variables (httpoxy).
 _DROPPED_UP = frozenset({b"proxy", b"x-original-url", b"x-rewrite-url"})
@@ -47,9 +49,7 @@ _NOT_IN_TRAILERS = (
         b"content-range",
         b"content-type",
         b"cookie",
-        b"expect",
         b"forwarded",
-        b"max-forwards",
         b"proxy-authenticate",
         b"proxy-authorization",
         b"range",
@@ -59,6 +59,8 @@ _NOT_IN_TRAILERS = (
         b"www-authenticate",
     }
 )
+_CONDITIONAL = frozenset({b"expect", b"max-forwards"})
+_FORWARDS_DIGITS_MAX = 9
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}\Z")
 PSEUDONYM = b"balancer"
 
@@ -94,15 +96,38 @@ def request_bytes(head: RequestHead, framing: Framing, hop: Hop) -> bytes:
             continue
         else:
             out.append(name + b": " + value)
+    if not kept.keys().isdisjoint(_CONDITIONAL):
+        out.extend(_conditional(kept, nominated, head))
     out.extend(_forwarded(kept if hop.trusted else {}, hop))
     out.append(b"Via: 1.%d %s" % (head.minor, PSEUDONYM))
     out.extend(_framing_lines(framing))
     return b"\r\n".join(out) + b"\r\n\r\n"
 
 
+def _conditional(
+    sent: dict[bytes, list[bytes]], nominated: frozenset[bytes], head: RequestHead
+) -> list[bytes]:
+    """The fields that go on as they are, changed, or not at all, as the request is."""
+    out: list[bytes] = []
+    # HTTP/1.0 has no interim answers, so an expectation of one must be ignored (RFC 9110 10.1.1).
+    if head.minor >= 1 and b"expect" not in nominated:
+        out.extend(b"Expect: " + value for value in sent.get(b"expect", ()))
+    if b"max-forwards" not in nominated:
+        forwards = sent.get(b"max-forwards", ())
+        out.extend(b"Max-Forwards: " + _one_less(value, head.method) for value in forwards)
+    return out
+
+
+def _one_less(value: bytes, method: str) -> bytes:
+    """RFC 9110 7.6.2: every intermediary of an OPTIONS takes one away; others leave it alone."""
+    if method != "OPTIONS" or not value.isdigit() or len(value) > _FORWARDS_DIGITS_MAX:
+        return value
+    return b"%d" % max(int(value) - 1, 0)
+
+
 def _forwarded(sent: dict[bytes, list[bytes]], hop: Hop) -> list[bytes]:
     """The fields that tell the backend of the client; `sent` is what a trusted proxy said."""
-    chain = b", ".join([*sent.get(b"x-forwarded-for", []), hop.client])
+    chain = b", ".join([*filter(None, sent.get(b"x-forwarded-for", [])), hop.client])
     return [
         b"X-Forwarded-For: " + chain,
         b"X-Forwarded-Proto: " + sent.get(b"x-forwarded-proto", [hop.scheme])[0],
@@ -112,7 +137,7 @@ def _forwarded(sent: dict[bytes, list[bytes]], hop: Hop) -> list[bytes]:
     ]
 
 
-def response_bytes(  # noqa: PLR0913 - flat on purpose: one call an answer, no object built for it
+def response_bytes(
     head: ResponseHead,
     framing: Framing,
     *,
@@ -120,11 +145,12 @@ def response_bytes(  # noqa: PLR0913 - flat on purpose: one call an answer, no o
     connection: bytes | None,
     head_length: bytes | None,
     panic: bool,
+    date: bytes | None = None,
 ) -> bytes:
     """The head that goes to the client, end of head included.
 
     `connection` is the option to send, if any; `head_length` the Content-Length of an answer that
-    has no body of its own (HEAD, 304).
+    has no body of its own (HEAD, 304); `date` when it came, where it does not say so itself.
     """
     nominated = _nominated(head.fields)
     out = [b"HTTP/1.1 %d %s" % (head.status, head.reason)]
@@ -134,6 +160,8 @@ def response_bytes(  # noqa: PLR0913 - flat on purpose: one call an answer, no o
             out.append(name + b": " + value)
     out.append(b"Via: 1.%d %s" % (head.minor, PSEUDONYM))
     if not head.interim:
+        if date is not None:
+            out.append(b"Date: " + date)
         out.append(b"X-Request-ID: " + request_id)
         out.extend(_framing_lines(framing))
         if head_length is not None:

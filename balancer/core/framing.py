@@ -89,12 +89,12 @@ def wants_keep_alive(minor: int, fields: Fields) -> bool:
     return minor >= 1 or b"keep-alive" in options
 
 
-def downstream_framing(upstream: Framing, client_minor: int) -> Framing:
+def downstream_framing(framing: Framing, client_minor: int) -> Framing:
     """How the same body is framed towards the client.
 
     HTTP/1.0 knows no chunks, so it gets a body that ends with the connection; HTTP/1.1 gets chunks
     instead of a body that ends with the connection, so that an end and a break look different.
     """
-    if upstream.kind in (BodyKind.NONE, BodyKind.LENGTH):
-        return upstream
+    if framing.kind in (BodyKind.NONE, BodyKind.LENGTH):
+        return framing
     return CHUNKED if client_minor >= 1 else UNTIL_CLOSE

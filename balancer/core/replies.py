@@ -26,7 +26,10 @@ ALLOWED = b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What to say: `proxy_error` is an RFC 9209 error type, or None for a client's own mistake."""
+    """What to say: `proxy_error` is an RFC 9209 error type, or None for a client's own mistake.
+
+    `retry_after_s` is told with 503 only.
+    """
 
     status: int
     sentence: str
@@ -74,12 +77,14 @@ def reply_bytes(
             b'Proxy-Status: %s; error=%s; details="%s"'
             % (PSEUDONYM, reply.proxy_error.encode(), _quoted(reply.sentence))
         )
-    if reply.retry_after_s is not None:
+    if reply.retry_after_s is not None and reply.status == 503:
         out.append(b"Retry-After: %d" % reply.retry_after_s)
     if reply.status == 405:
         out.append(b"Allow: " + ALLOWED)
     if close:
         out.append(b"Connection: close")
+    elif request is not None and request.minor == 0:
+        out.append(b"Connection: keep-alive")
     head = b"\r\n".join(out) + b"\r\n\r\n"
     return head if request is not None and request.method == "HEAD" else head + body
 

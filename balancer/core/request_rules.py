@@ -25,25 +25,39 @@ def canonical(head: RequestHead) -> tuple[RequestHead, str | None]:
     """
     if head.method in TUNNELS:
         raise BadMessage(405, f"{head.method} is not served here")
+    if head.method == "OPTIONS" and b"0" in head.values(b"max-forwards"):
+        raise BadMessage(501, "Max-Forwards is used up, and only backends know their options")
     if "#" in head.target:
         raise BadMessage(400, "a request target has no fragment")
     host = _host_field(head)
-    absolute = _ABSOLUTE.match(head.target)
-    if absolute is not None:
-        authority, rest = absolute.groups()
-        if _SECURE.match(head.target):
-            raise BadMessage(400, "an https target came over a connection that is not TLS")
-        if host is not None and authority.lower() != host.lower():
-            raise BadMessage(400, "Host and the host of the request target differ")
-        head = replace(head, target=rest if rest.startswith("/") else "/" + rest)
-        host = authority
-    elif not (head.target.startswith("/") or (head.target == "*" and head.method == "OPTIONS")):
-        raise BadMessage(400, "the request target must be a path that starts with /")
+    head, host = _origin_form(head, host)
     if host is None and head.minor >= 1:
         raise BadMessage(400, "HTTP/1.1 needs exactly one Host")
     if host is not None:
         _check_host(host)
     return head, host
+
+
+def _origin_form(head: RequestHead, host: str | None) -> tuple[RequestHead, str | None]:
+    absolute = _ABSOLUTE.match(head.target)
+    if absolute is None:
+        if not (head.target.startswith("/") or (head.target == "*" and head.method == "OPTIONS")):
+            raise BadMessage(400, "the request target must be a path that starts with /")
+        return head, host
+    authority, rest = absolute.groups()
+    if _SECURE.match(head.target):
+        raise BadMessage(400, "an https target came over a connection that is not TLS")
+    if host is not None and _without_default_port(authority) != _without_default_port(host):
+        raise BadMessage(400, "Host and the host of the request target differ")
+    if not rest.startswith("/"):
+        # RFC 9112 3.2.4: without path and query it means the origin as a whole.
+        rest = "*" if head.method == "OPTIONS" and not rest else "/" + rest
+    return replace(head, target=rest), authority
+
+
+def _without_default_port(host: str) -> str:
+    """RFC 9110 4.2.3: these mean the same."""
+    return host.lower().removesuffix(":80").removesuffix(":")
 
 
 def _host_field(head: RequestHead) -> str | None:

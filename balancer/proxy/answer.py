@@ -59,6 +59,8 @@ async def pass_answer(exchange: Exchange, connection: UpstreamConnection) -> tup
         connection=_connection_option(exchange),
         head_length=head_length_of(head, method),
         panic=exchange.pool.snapshot.panic,
+        # RFC 9110 6.6.1: who passes on an answer without a date says when it came.
+        date=None if head.values(b"date") else exchange.service.http_date(),
     )
     await _pass_body(exchange, connection, out, framing, down)
     whole = framing.kind is not BodyKind.UNTIL_CLOSE and not connection.buffer

@@ -1,0 +1,396 @@
+"""The heads that go out: who is believed, what ends at this hop, and what is never lost."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from balancer.core.fields import (
+    HOP_BY_HOP,
+    Hop,
+    head_length_of,
+    request_bytes,
+    request_id_of,
+    response_bytes,
+    trailer_bytes,
+)
+from balancer.core.framing import CHUNKED, NO_BODY, UNTIL_CLOSE, BodyKind, Framing
+from balancer.core.message import Fields, RequestHead, ResponseHead
+from balancer.wire.h11_heads import parse_request_head, parse_response_head
+
+OURS_UP = {
+    b"host", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-real-ip",
+    b"x-request-id", b"via",
+}  # fmt: skip
+
+
+def head(*fields: tuple[bytes, bytes], method: str = "GET", minor: int = 1) -> RequestHead:
+    return RequestHead(method=method, target="/x?y", minor=minor, fields=fields)
+
+
+def hop(*, trusted: bool = False, host: bytes = b"a") -> Hop:
+    return Hop(client=b"9.9.9.9", trusted=trusted, scheme=b"http", host=host, request_id=b"id1")
+
+
+def sent_up(
+    request: RequestHead, framing: Framing = NO_BODY, *, trusted: bool = False
+) -> list[tuple[bytes, bytes]]:
+    """The fields that the backend gets, as it reads them, names in lower case."""
+    parsed = parse_request_head(request_bytes(request, framing, hop(trusted=trusted)))
+    return [(name.lower(), value) for name, value in parsed.fields]
+
+
+def passed_up(*fields: tuple[bytes, bytes], trusted: bool = False) -> list[tuple[bytes, bytes]]:
+    """The same without what we always add."""
+    return [field for field in sent_up(head(*fields), trusted=trusted) if field[0] not in OURS_UP]
+
+
+def sent_down(response: ResponseHead, framing: Framing = NO_BODY) -> list[tuple[bytes, bytes]]:
+    out = response_bytes(
+        response, framing, request_id=b"id1", connection=None, head_length=None, panic=False
+    )
+    return [(name.lower(), value) for name, value in parse_response_head(out).fields]
+
+
+def answer(*fields: tuple[bytes, bytes], status: int = 200, minor: int = 1) -> ResponseHead:
+    return ResponseHead(status=status, reason=b"Fine", minor=minor, fields=fields)
+
+
+# ---- up: who is believed -------------------------------------------------------------------------
+
+
+def test_a_plain_request_to_the_byte() -> None:
+    request = head((b"Host", b"a"), (b"User-Agent", b"x"), method="POST")
+    assert request_bytes(request, Framing(BodyKind.LENGTH, 3), hop()) == (
+        b"POST /x?y HTTP/1.1\r\n"
+        b"Host: a\r\n"
+        b"User-Agent: x\r\n"
+        b"X-Forwarded-For: 9.9.9.9\r\n"
+        b"X-Forwarded-Proto: http\r\n"
+        b"X-Forwarded-Host: a\r\n"
+        b"X-Real-IP: 9.9.9.9\r\n"
+        b"X-Request-ID: id1\r\n"
+        b"Via: 1.1 balancer\r\n"
+        b"Content-Length: 3\r\n"
+        b"\r\n"
+    )
+
+
+CLAIMS = (
+    (b"X-Forwarded-For", b"1.1.1.1"),
+    (b"x-forwarded-for", b"2.2.2.2, 3.3.3.3"),
+    (b"X-Forwarded-Proto", b"https"),
+    (b"X-Forwarded-Host", b"public"),
+    (b"X-Real-IP", b"1.1.1.1"),
+    (b"Forwarded", b"for=1.1.1.1"),
+)
+
+
+def test_a_strangers_claims_are_replaced() -> None:
+    fields = sent_up(head(*CLAIMS))
+    assert fields == [
+        (b"host", b"a"),
+        (b"x-forwarded-for", b"9.9.9.9"),
+        (b"x-forwarded-proto", b"http"),
+        (b"x-forwarded-host", b"a"),
+        (b"x-real-ip", b"9.9.9.9"),
+        (b"x-request-id", b"id1"),
+        (b"via", b"1.1 balancer"),
+    ]
+
+
+def test_a_trusted_proxys_word_is_kept_and_continued() -> None:
+    fields = sent_up(head(*CLAIMS), trusted=True)
+    assert fields == [
+        (b"host", b"a"),
+        (b"forwarded", b"for=1.1.1.1"),
+        (b"x-forwarded-for", b"1.1.1.1, 2.2.2.2, 3.3.3.3, 9.9.9.9"),
+        (b"x-forwarded-proto", b"https"),
+        (b"x-forwarded-host", b"public"),
+        (b"x-real-ip", b"1.1.1.1"),
+        (b"x-request-id", b"id1"),
+        (b"via", b"1.1 balancer"),
+    ]
+
+
+def test_a_trusted_proxy_that_says_nothing_changes_nothing() -> None:
+    assert sent_up(head(), trusted=True) == sent_up(head())
+
+
+def test_an_empty_chain_is_no_link_of_the_chain() -> None:
+    fields = dict(sent_up(head((b"X-Forwarded-For", b"")), trusted=True))
+    assert fields[b"x-forwarded-for"] == b"9.9.9.9"
+
+
+@pytest.mark.parametrize(
+    ("sent", "trusted", "kept"),
+    [
+        ([b"abc-1"], True, True),
+        ([b"Root=1-67891233:abcdef@x/y+z==._"], True, True),
+        ([b"a" * 128], True, True),
+        ([b"abc-1"], False, False),
+        ([b"a" * 129], True, False),
+        ([b""], True, False),
+        ([b"a b"], True, False),
+        ([b"a\n"], True, False),
+        ([b'"a"'], True, False),
+        ([b"\xe4"], True, False),
+        ([b"a", b"a"], True, False),
+        ([], True, False),
+    ],
+)
+def test_a_request_id_is_kept_only_if_valid_and_trusted(
+    sent: list[bytes], trusted: bool, kept: bool
+) -> None:
+    request = head(*((b"X-Request-ID", value) for value in sent))
+    found = request_id_of(request, trusted=trusted, made=b"made")
+    assert found == (sent[0] if kept else b"made")
+
+
+def test_via_tells_the_version_of_the_hop_and_goes_behind_what_was_there() -> None:
+    fields = sent_up(head((b"Via", b"1.1 before"), minor=0))
+    assert [value for name, value in fields if name == b"via"] == [b"1.1 before", b"1.0 balancer"]
+
+
+# ---- up: what ends here --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(HOP_BY_HOP))
+def test_fields_of_one_hop_end_here(name: bytes) -> None:
+    assert passed_up((name.title(), b"x"), (b"Cookie", b"c")) == [(b"cookie", b"c")]
+
+
+@pytest.mark.parametrize("value", [b"X-Mine", b"close, x-mine", b" ,x-MINE,"])
+def test_a_field_that_connection_names_ends_here(value: bytes) -> None:
+    fields = ((b"X-Mine", b"1"), (b"Connection", value), (b"X-Mine", b"2"), (b"Cookie", b"c"))
+    assert passed_up(*fields) == [(b"cookie", b"c")]
+    assert passed_up(*fields, trusted=True) == [(b"cookie", b"c")]
+
+
+@pytest.mark.parametrize("framing", [NO_BODY, Framing(BodyKind.LENGTH, 0), CHUNKED])
+def test_no_nomination_takes_the_framing_or_the_host_away(framing: Framing) -> None:
+    greedy = (b"Connection", b"host, content-length, transfer-encoding, x-request-id")
+    plain = sent_up(head((b"Host", b"a")), framing)
+    assert sent_up(head(greedy, (b"Host", b"a")), framing) == plain
+
+
+def test_no_nomination_hides_who_the_client_is() -> None:
+    fields = sent_up(head((b"Connection", b"x-forwarded-for, x-real-ip, via")))
+    assert fields == sent_up(head())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"Proxy", b"X-Original-URL", b"X-Rewrite-URL", b"X_Forwarded_For", b"Content_Length", b"a_b"],
+)
+def test_names_that_backends_take_for_something_else_are_dropped(name: bytes) -> None:
+    assert passed_up((name, b"x"), trusted=True) == []
+
+
+def test_end_to_end_fields_keep_order_spelling_and_bytes() -> None:
+    fields = (
+        (b"aCCept", b"*/*"),
+        (b"Cookie", b"a=\xe4\xff; b"),
+        (b"Accept", b""),
+        (b"Trailer", b"X-Sum"),
+        (b"Authorization", b"Basic eA=="),
+    )
+    lines = request_bytes(head(*fields), NO_BODY, hop()).split(b"\r\n")
+    assert lines[2:7] == [name + b": " + value for name, value in fields]
+
+
+@pytest.mark.parametrize(
+    ("framing", "lines"),
+    [
+        (NO_BODY, []),
+        (Framing(BodyKind.LENGTH, 0), [(b"content-length", b"0")]),
+        (Framing(BodyKind.LENGTH, 17), [(b"content-length", b"17")]),
+        (CHUNKED, [(b"transfer-encoding", b"chunked")]),
+    ],
+)
+def test_the_framing_is_written_anew(framing: Framing, lines: Fields) -> None:
+    sent = ((b"Content-Length", b"0017"), (b"Transfer-Encoding", b"Chunked,"))
+    fields = sent_up(head(*sent), framing)
+    assert [f for f in fields if f[0] in (b"content-length", b"transfer-encoding")] == list(lines)
+
+
+def test_http_1_0_goes_up_as_1_1_with_the_host_that_was_found_for_it() -> None:
+    out = request_bytes(head(minor=0), NO_BODY, hop(host=b"127.0.0.1:8080"))
+    assert out.startswith(b"GET /x?y HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n")
+
+
+@pytest.mark.parametrize(("minor", "passes"), [(1, True), (0, False)])
+def test_an_expectation_passes_unless_it_came_in_http_1_0(minor: int, passes: bool) -> None:
+    fields = sent_up(head((b"Expect", b"100-continue"), minor=minor))
+    assert ((b"expect", b"100-continue") in fields) is passes
+
+
+@pytest.mark.parametrize(
+    ("method", "sent", "passed"),
+    [
+        ("OPTIONS", b"3", b"2"),
+        ("OPTIONS", b"1", b"0"),
+        ("OPTIONS", b"x", b"x"),
+        ("OPTIONS", b"9" * 5000, b"9" * 5000),
+        ("GET", b"3", b"3"),
+    ],
+)
+def test_max_forwards_is_counted_down_for_options(method: str, sent: bytes, passed: bytes) -> None:
+    fields = sent_up(head((b"Max-Forwards", sent), method=method))
+    assert (b"max-forwards", passed) in fields
+
+
+def test_nominated_expect_and_max_forwards_end_here_too() -> None:
+    named = (b"Connection", b"expect, max-forwards")
+    assert passed_up(named, (b"Expect", b"100-continue"), (b"Max-Forwards", b"3")) == []
+
+
+NAMES = st.sampled_from(
+    [b"Connection", b"Host", b"Content-Length", b"Transfer-Encoding", b"X-Forwarded-For", b"TE",
+     b"X-Real-IP", b"Forwarded", b"Via", b"X-Request-ID", b"Cookie", b"X-Mine", b"a_b", b"Expect",
+     b"Upgrade", b"Keep-Alive", b"Max-Forwards"]
+)  # fmt: skip
+VALUES = st.one_of(
+    NAMES,
+    st.lists(NAMES, max_size=4).map(b", ".join),
+    st.from_regex(rb"[!-~\x80-\xff]([ -~\x80-\xff]*[!-~])?", fullmatch=True),
+)
+FIELDS = st.lists(st.tuples(NAMES, VALUES), max_size=12)
+
+
+@given(FIELDS, st.sampled_from([NO_BODY, Framing(BodyKind.LENGTH, 7), CHUNKED]), st.booleans())
+def test_what_goes_up_is_always_framed_once_and_from_one_host(
+    fields: list[tuple[bytes, bytes]], framing: Framing, trusted: bool
+) -> None:
+    sent = sent_up(head(*fields), framing, trusted=trusted)
+    names = [name for name, _ in sent]
+    for once in (b"host", b"x-forwarded-for", b"x-real-ip", b"x-request-id"):
+        assert names.count(once) == 1
+    assert names.count(b"content-length") == (framing.kind is BodyKind.LENGTH)
+    assert names.count(b"transfer-encoding") == (framing.kind is BodyKind.CHUNKED)
+    assert not set(names) & (HOP_BY_HOP - {b"transfer-encoding"})
+    if not trusted:
+        assert (b"x-forwarded-for", b"9.9.9.9") in sent
+
+
+# ---- down ----------------------------------------------------------------------------------------
+
+
+def test_a_plain_answer_to_the_byte() -> None:
+    out = response_bytes(
+        answer((b"Server", b"b"), (b"content-LENGTH", b"03")),
+        Framing(BodyKind.LENGTH, 3),
+        request_id=b"id1",
+        connection=b"close",
+        head_length=None,
+        panic=True,
+        date=b"now",
+    )
+    assert out == (
+        b"HTTP/1.1 200 Fine\r\n"
+        b"Server: b\r\n"
+        b"Via: 1.1 balancer\r\n"
+        b"Date: now\r\n"
+        b"X-Request-ID: id1\r\n"
+        b"Content-Length: 3\r\n"
+        b"Connection: close\r\n"
+        b"X-Balancer-Panic: 1\r\n"
+        b"\r\n"
+    )
+
+
+@pytest.mark.parametrize("name", sorted(HOP_BY_HOP - {b"transfer-encoding"}))
+def test_fields_of_the_other_hop_end_here_too(name: bytes) -> None:
+    fields = sent_down(answer((name, b"x"), (b"X-Request-ID", b"theirs")))
+    assert fields == [(b"via", b"1.1 balancer"), (b"x-request-id", b"id1")]
+
+
+def test_what_the_backends_connection_names_ends_here() -> None:
+    fields = sent_down(answer((b"Connection", b"X-Mine"), (b"X-Mine", b"1"), (b"ETag", b'"e"')))
+    assert [name for name, _ in fields] == [b"etag", b"via", b"x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("framing", "lines"),
+    [
+        (NO_BODY, []),
+        (Framing(BodyKind.LENGTH, 0), [(b"content-length", b"0")]),
+        (CHUNKED, [(b"transfer-encoding", b"chunked")]),
+        (UNTIL_CLOSE, []),
+    ],
+)
+def test_the_framing_towards_the_client_is_written_anew(framing: Framing, lines: Fields) -> None:
+    fields = sent_down(
+        answer((b"Content-Length", b"9"), (b"connection", b"content-length")), framing
+    )
+    assert [f for f in fields if f[0] in (b"content-length", b"transfer-encoding")] == list(lines)
+
+
+def test_cookies_pass_one_by_one() -> None:
+    cookies = ((b"Set-Cookie", b"a=1"), (b"Set-Cookie", b"b=2"))
+    assert sent_down(answer(*cookies))[:2] == [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
+
+
+def test_via_tells_the_backends_version() -> None:
+    assert (b"via", b"1.0 balancer") in sent_down(answer(minor=0))
+
+
+@pytest.mark.parametrize("status", [100, 102, 103])
+def test_an_interim_answer_says_nothing_of_the_final_one(status: int) -> None:
+    out = response_bytes(
+        answer((b"Link", b"</s.css>"), status=status),
+        CHUNKED,
+        request_id=b"id1",
+        connection=b"close",
+        head_length=b"3",
+        panic=True,
+        date=b"now",
+    )
+    assert out == b"HTTP/1.1 %d Fine\r\nLink: </s.css>\r\nVia: 1.1 balancer\r\n\r\n" % status
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "length", "told"),
+    [
+        ("HEAD", 200, b"9", b"9"),
+        ("GET", 304, b"9", b"9"),
+        ("GET", 200, b"9", None),
+        ("GET", 204, b"9", None),
+        ("HEAD", 200, None, None),
+        ("GET", 304, None, None),
+    ],
+)
+def test_the_length_that_a_get_would_have(
+    method: str, status: int, length: bytes | None, told: bytes | None
+) -> None:
+    fields = () if length is None else ((b"Content-Length", length),)
+    assert head_length_of(answer(*fields, status=status), method) == told
+
+
+def test_the_length_of_a_head_answer_is_told() -> None:
+    out = response_bytes(
+        answer(), NO_BODY, request_id=b"i", connection=None, head_length=b"9", panic=False
+    )
+    assert b"\r\nContent-Length: 9\r\n" in out
+
+
+# ---- trailers ------------------------------------------------------------------------------------
+
+
+def test_trailers_pass_in_their_order() -> None:
+    fields = ((b"X-Sum", b"1"), (b"ETag", b'"e"'), (b"x-sum", b"2"))
+    assert trailer_bytes(fields) == b'0\r\nX-Sum: 1\r\nETag: "e"\r\nx-sum: 2\r\n\r\n'
+    assert trailer_bytes(()) == b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Content-Length", b"Transfer-Encoding", b"Host", b"Connection", b"Trailer", b"TE",
+        b"Authorization", b"Cookie", b"Set-Cookie", b"Cache-Control", b"Content-Type",
+        b"Content-Encoding", b"Content-Range", b"Range", b"Expect", b"Max-Forwards", b"Upgrade",
+        b"X-Forwarded-For", b"X-Real-IP", b"X-Request-ID", b"Forwarded", b"Via", b"Proxy",
+        b"Proxy-Authorization", b"WWW-Authenticate", b"X_Sum",
+    ],
+)  # fmt: skip
+def test_a_trailer_changes_no_framing_routing_or_identity(name: bytes) -> None:
+    assert trailer_bytes(((name, b"x"), (b"ok", b"y"))) == b"0\r\nok: y\r\n\r\n"

@@ -1,0 +1,142 @@
+"""Targets and hosts: one reading, or none."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from balancer.core.message import BadMessage, Fields, RequestHead
+from balancer.core.request_rules import canonical
+
+A = (b"Host", b"a")
+
+
+def head(
+    target: str = "/", *fields: tuple[bytes, bytes], method: str = "GET", minor: int = 1
+) -> RequestHead:
+    return RequestHead(method=method, target=target, minor=minor, fields=fields)
+
+
+def refused(request: RequestHead) -> BadMessage:
+    with pytest.raises(BadMessage) as caught:
+        canonical(request)
+    return caught.value
+
+
+@pytest.mark.parametrize("target", ["/", "/a?b=c", "//x", "/%2e%2e", "/http://b/", "/*"])
+def test_origin_form_stays_as_it_is(target: str) -> None:
+    request = head(target, A)
+    assert canonical(request) == (request, "a")
+
+
+@pytest.mark.parametrize(
+    ("target", "origin", "host"),
+    [
+        ("http://a", "/", "a"),
+        ("http://a/", "/", "a"),
+        ("HTTP://A/x?y", "/x?y", "A"),
+        ("http://a?x", "/?x", "a"),
+        ("http://a:80/x", "/x", "a:80"),
+        ("http://a//b", "//b", "a"),
+    ],
+)
+def test_absolute_form_gives_its_authority_to_host(target: str, origin: str, host: str) -> None:
+    changed, found = canonical(head(target, A))
+    assert (changed.target, found) == (origin, host)
+
+
+def test_absolute_form_needs_no_host() -> None:
+    """HTTP/1.0 has none; h11 asks HTTP/1.1 for one before we are asked."""
+    assert canonical(head("http://b:81/x", minor=0))[1] == "b:81"
+
+
+@pytest.mark.parametrize(("one", "other"), [("a", "b"), ("a", "a:81"), ("a:80", "a:8"), ("a", "")])
+def test_two_different_hosts_are_refused(one: str, other: str) -> None:
+    found = refused(head(f"http://{one}/", (b"Host", other.encode())))
+    assert (found.status, found.sentence) == (400, "Host and the host of the request target differ")
+
+
+@pytest.mark.parametrize("sent", [b"a", b"A", b"a:", b"a:80"])
+def test_the_default_port_is_no_difference(sent: bytes) -> None:
+    assert canonical(head("http://a:80/", (b"Host", sent)))[1] == "a:80"
+
+
+@pytest.mark.parametrize("target", ["*", "http://a"])
+def test_options_may_ask_about_everything(target: str) -> None:
+    """RFC 9112 3.2.4: an absolute form without path and query becomes an asterisk."""
+    assert canonical(head(target, A, method="OPTIONS"))[0].target == "*"
+
+
+def test_options_of_a_path_is_about_that_path() -> None:
+    assert canonical(head("http://a/", A, method="OPTIONS"))[0].target == "/"
+    assert canonical(head("http://a?x", A, method="OPTIONS"))[0].target == "/?x"
+
+
+def test_options_that_may_go_no_further_ends_here() -> None:
+    last = (b"Max-Forwards", b"0")
+    assert refused(head("/", A, last, method="OPTIONS")).status == 501
+    assert canonical(head("/", A, last, method="GET"))[1] == "a"
+    assert canonical(head("/", A, (b"Max-Forwards", b"1"), method="OPTIONS"))[1] == "a"
+
+
+@pytest.mark.parametrize(
+    "target", ["a", "*", "a:443", "ftp://a/", "://a", "?x", "javascript:x", "/a#b", "http://a/#b"]
+)
+def test_other_targets_are_refused(target: str) -> None:
+    assert refused(head(target, A)).status == 400
+
+
+def test_an_https_target_is_refused_on_a_plain_connection() -> None:
+    assert "TLS" in refused(head("https://a/", A)).sentence
+
+
+@pytest.mark.parametrize("method", ["CONNECT", "TRACE"])
+def test_tunnels_and_echoes_are_not_served(method: str) -> None:
+    assert refused(head("a:443", A, method=method)).status == 405
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["a", "A.b-c.example", "a.", "127.0.0.1", "a:1", "a:", "a:65535", "[::1]", "[::1]:80", "a_b"],
+)
+def test_hosts_that_pass(host: str) -> None:
+    assert canonical(head("/", (b"host", host.encode())))[1] == host
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"", b" ", b"a b", b"a/b", b"a\\b", b"user@a", b"a:65536", b"a:x", b"a:80:80",
+        b"a:+80", b"a:\xb2", b"::1", b"[::1", b"[x]", b"[::1]x", b"a\xe4", b"a\x00", b"a?b", b"a#b",
+    ],
+)  # fmt: skip
+def test_hosts_that_do_not(host: bytes) -> None:
+    assert refused(head("/", (b"Host", host))).status == 400
+
+
+@pytest.mark.parametrize("target", ["http:///x", "http://u@a/x", "http://a:99999/", "http://a b/"])
+def test_the_authority_of_a_target_is_held_to_the_same(target: str) -> None:
+    assert refused(head(target, minor=0)).status == 400
+
+
+@pytest.mark.parametrize(
+    ("fields", "minor", "passes"),
+    [((), 1, False), ((), 0, True), ((A, A), 1, False), ((A, A), 0, False), ((A,), 0, True)],
+)
+def test_how_many_hosts_there_must_be(fields: Fields, minor: int, passes: bool) -> None:
+    request = head("/", *fields, minor=minor)
+    if passes:
+        assert canonical(request)[1] == ("a" if fields else None)
+    else:
+        assert refused(request).status == 400
+
+
+@given(st.text(st.characters(max_codepoint=255), max_size=20), st.binary(max_size=20))
+def test_a_request_is_made_canonical_or_refused(target: str, host: bytes) -> None:
+    request = head(target, (b"Host", host))
+    try:
+        changed, _ = canonical(request)
+    except BadMessage:
+        assert refused(request).status in (400, 405, 501)
+    else:
+        assert changed.target.startswith("/")
+        assert canonical(changed)[0] == changed
