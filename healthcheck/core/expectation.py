@@ -62,9 +62,6 @@ class BodySeen:
     coding: str | None
 
 
-NOT_READ = BodySeen(data=b"", whole=False, broken=None, coding=None)
-
-
 def body_matters(status: int, expectation: Expectation) -> bool:
     """Whether the verdict depends on the body: not when the status decides alone."""
     return expectation.body is not None and _expected(status, expectation.status)

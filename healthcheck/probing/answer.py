@@ -3,13 +3,13 @@
 Holds no more of a body than the limit plus what one read of the socket brings beyond it.
 """
 
+import math
 from collections.abc import AsyncIterable
 from dataclasses import dataclass
 
 import trio
 
 from healthcheck.core.expectation import (
-    NOT_READ,
     BodySeen,
     BodyWish,
     Expectation,
@@ -40,18 +40,18 @@ async def judge(answer: Answer, expectation: Expectation) -> Verdict:
     if body_matters(answer.status, expectation):
         seen = await _read(answer, expectation.body_limit, expectation.body)
     else:
-        seen = NOT_READ
-        with trio.move_on_after(FAREWELL_S):
-            seen = await _read(answer, expectation.body_limit, None)
+        seen = await _read(answer, expectation.body_limit, None, within_s=FAREWELL_S)
     return judge_answer(answer.status, seen, expectation)
 
 
-async def _read(answer: Answer, limit: int, wish: BodyWish | None) -> BodySeen:
-    """The body up to `limit`, or until a wish that may be fulfilled early is."""
+async def _read(
+    answer: Answer, limit: int, wish: BodyWish | None, within_s: float = math.inf
+) -> BodySeen:
+    """The body up to `limit`, or until a wish that may be fulfilled early is, or time is over."""
     body = bytearray()
     whole, broken = True, None
     # Leaving by cancellation, not by `break`, also unwinds the generators that the body is made of.
-    with trio.CancelScope() as reading:
+    with trio.move_on_after(within_s) as reading:
         try:
             async for chunk in answer.body:
                 body += chunk
@@ -61,4 +61,5 @@ async def _read(answer: Answer, limit: int, wish: BodyWish | None) -> BodySeen:
                     reading.cancel()
         except BodyBroken as error:
             broken = str(error)
+    whole = whole and not reading.cancelled_caught
     return BodySeen(data=bytes(body[:limit]), whole=whole, broken=broken, coding=answer.coding)

@@ -3,16 +3,14 @@
 Each probe makes a connection of its own, since a kept one hides a target that takes no new ones.
 Redirects are not followed, proxies of the environment not used, and bodies not decoded.
 
-httpx does the talking, on connections of ours: its own engine resolves and races even a literal
-address, and wraps each read and write in a scope without a deadline. A probe has one deadline for
-everything, and this way costs half the CPU.
+httpx does the talking, over one connection of ours (see `dialing`): nothing is pooled, so nothing
+is kept, and what is left of a probe when it ends is closed here.
 """
 
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
 import httpcore
 import httpx
@@ -28,8 +26,11 @@ from healthcheck.core.expectation import (
 from healthcheck.core.verdict import Outcome, Verdict
 from healthcheck.probing import Probe
 from healthcheck.probing.answer import Answer, BodyBroken, judge
+from healthcheck.probing.dialing import Dialer
 from healthcheck.probing.faults import verdict_of
-from healthcheck.probing.place import Place, connect
+from healthcheck.probing.place import Place
+
+_PORTS = {"http": 80, "https": 443}
 
 FIELDS: Mapping[str, str] = {
     "User-Agent": "balancer-health",
@@ -66,22 +67,24 @@ def http_probe(check: HttpCheck, place: Place) -> Probe:
     """A probe of `place`; `check.port` goes before the port of the place."""
     if check.port is not None and place.path is None:
         place = Place(host=place.host, port=check.port)
-    transport = _Transport(place, _tls_context(check))
+    context = _tls_context(check)
     request = _request(check, place)
+    url = request.url
+    origin = httpcore.Origin(url.raw_scheme, url.raw_host, url.port or _PORTS[url.scheme])
     expectation = Expectation(
         status=check.status, body=_body_wish(check), body_limit=check.body_limit
     )
 
     async def probe() -> Verdict:
+        connection = httpcore.AsyncHTTPConnection(origin, context, network_backend=Dialer(place))
         try:
-            response = await transport.handle_async_request(request)
-            try:
-                return await judge(_answer(response, place), expectation)
-            finally:
-                with trio.CancelScope(shield=True):  # closes a socket, waits for nobody
-                    await response.aclose()
+            response = await _Transport(connection).handle_async_request(request)
+            return await judge(_answer(response, place), expectation)
         except httpx.TransportError as error:
             return _verdict_of(error, place)
+        finally:
+            with trio.CancelScope(shield=True):  # closes a socket, waits for nobody
+                await connection.aclose()
 
     return probe
 
@@ -157,83 +160,8 @@ def _verdict_of(error: httpx.TransportError, place: Place) -> Verdict:
 
 
 class _Transport(httpx.AsyncHTTPTransport):
-    """The transport of httpx with connections made our way, none of them kept."""
+    """The transport of httpx over one connection instead of a pool of them."""
 
-    def __init__(self, place: Place, context: ssl.SSLContext) -> None:
-        # Not super().__init__(): it makes the same pool, but lets no network backend in.
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=context,
-            max_connections=None,
-            max_keepalive_connections=0,
-            network_backend=_Dialer(place),
-        )
-
-
-class _Dialer(httpcore.AsyncNetworkBackend):
-    """Connects to one place, whatever host and port the URL names."""
-
-    def __init__(self, place: Place) -> None:
-        self._place = place
-
-    async def connect_tcp(
-        self,
-        host: str,  # noqa: ARG002  # the signatures are httpcore's
-        port: int,  # noqa: ARG002
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109
-        local_address: str | None = None,  # noqa: ARG002
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002
-    ) -> httpcore.AsyncNetworkStream:
-        try:
-            return _Connection(await connect(self._place))
-        except OSError as error:
-            raise httpcore.ConnectError(str(error)) from error
-
-
-class _Connection(httpcore.AsyncNetworkStream):
-    def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
-        self._stream = stream
-
-    async def read(
-        self,
-        max_bytes: int,
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109
-    ) -> bytes:
-        try:
-            return bytes(await self._stream.receive_some(max_bytes))
-        except trio.BrokenResourceError as error:
-            raise httpcore.ReadError(str(error)) from error
-
-    async def write(
-        self,
-        buffer: bytes,
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109
-    ) -> None:
-        try:
-            await self._stream.send_all(buffer)
-        except trio.BrokenResourceError as error:
-            raise httpcore.WriteError(str(error)) from error
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109
-    ) -> httpcore.AsyncNetworkStream:
-        assert isinstance(self._stream, trio.SocketStream), "TLS is begun once"
-        secured = trio.SSLStream(
-            self._stream, ssl_context, server_hostname=server_hostname, https_compatible=True
-        )
-        try:
-            await secured.do_handshake()
-        except BaseException as error:
-            await trio.aclose_forcefully(self._stream)
-            if isinstance(error, trio.BrokenResourceError):
-                raise httpcore.ConnectError(str(error)) from error
-            raise
-        return _Connection(secured)
-
-    def get_extra_info(self, info: str) -> Any:  # noqa: ARG002
-        return None
+    def __init__(self, connection: httpcore.AsyncHTTPConnection) -> None:
+        # Not super().__init__(): it makes a pool. Of that, only `handle_async_request` is used.
+        self._pool = connection  # type: ignore[assignment]
