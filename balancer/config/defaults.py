@@ -14,18 +14,15 @@ class DefaultPaths(NamedTuple):
     state: str
 
 
-def default_paths(env: Mapping[str, str], uid: int, temp_dir: str = "/tmp") -> DefaultPaths:  # noqa: S108
-    """The places for this user. The folder of the socket is to be made with mode 0700.
-
-    `temp_dir` counts only where the environment names no runtime folder and no TMPDIR.
-    """
+def default_paths(env: Mapping[str, str], uid: int) -> DefaultPaths:
+    """The places for this user. The folder of the socket is to be made with mode 0700."""
     if uid == 0:
         return DefaultPaths("/run/balancer/admin.sock", "/var/lib/balancer/state.json")
     runtime = _absolute(env.get("XDG_RUNTIME_DIR"))
     if runtime is not None:
         socket = runtime / "balancer" / "admin.sock"
     else:
-        temp = _absolute(env.get("TMPDIR")) or PurePosixPath(temp_dir)
+        temp = _absolute(env.get("TMPDIR")) or PurePosixPath("/tmp")  # noqa: S108
         socket = temp / f"balancer-{uid}" / "admin.sock"
     home = _absolute(env.get("HOME"))
     state_home = _absolute(env.get("XDG_STATE_HOME")) or (home and home / ".local" / "state")

@@ -25,8 +25,8 @@ _SECONDS = {
 _BYTES = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[dhms])")
 _SIZE = re.compile(r"([0-9]+) ?([A-Za-z]+)")
-# Far beyond any sensible value, and short enough that no number overflows.
-_DIGITS_MAX = 40
+# The smallest float needs 341 of them; more say nothing.
+_DIGITS_MAX = 400
 
 
 def parse_duration(value: object) -> float:
@@ -89,9 +89,11 @@ def _duration_of(text: str) -> float:
         raise Unfit(
             f"{DURATION_HELP}, got {shown(text)}: each unit once, the largest first (d, h, m, s, ms)"
         )
-    if max(len(number) for number, _ in parts) > _DIGITS_MAX:
+    long = max(len(number) for number, _ in parts) > _DIGITS_MAX
+    seconds = math.inf if long else float(sum(Decimal(n) * _SECONDS[unit] for n, unit in parts))
+    if seconds == math.inf:
         raise Unfit(f"{DURATION_HELP}, got {shown(text)}: too many digits")
-    return float(sum(Decimal(number) * _SECONDS[unit] for number, unit in parts))
+    return seconds
 
 
 def _duration_hint(text: str) -> str:

@@ -111,12 +111,6 @@ def status_range_of(value: object) -> str:
     return found.group()
 
 
-def status_bounds(status_range: str) -> tuple[int, int]:
-    """First and last status of a range that `status_range_of` has accepted."""
-    first, _, last = status_range.partition("-")
-    return int(first), int(last or first)
-
-
 def _is_ip(value: str) -> bool:
     try:
         ipaddress.ip_address(value.removeprefix("[").removesuffix("]"))

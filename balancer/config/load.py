@@ -7,7 +7,6 @@ each, sorted as the file is. Nothing else is raised, whatever the bytes.
 import os
 import pathlib
 import re
-import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -164,7 +163,7 @@ def _with_default_paths(data: object, env: Mapping[str, str]) -> object:
     admin = data.get("admin", {}) if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(admin, dict):
         return data
-    paths = default_paths(env, os.getuid(), tempfile.gettempdir())
+    paths = default_paths(env, os.getuid())
     completed = {"socket": paths.socket, "state": paths.state} | admin
     if completed["state"] == "":
         del completed["state"]

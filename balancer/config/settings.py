@@ -107,7 +107,7 @@ class Health(_Table):
     )
     transition_interval: Annotated[float, duration(least="10ms")] | None = Field(
         default=None,
-        description="The interval while probes contradict the state. Default: a fifth of it.",
+        description="Interval while probes contradict the state. Default: a fifth of interval.",
     )
     jitter: float = Field(
         default=0.1,

@@ -30,7 +30,7 @@ def as_json(settings: Settings) -> str:
 def written(field: FieldInfo, value: Any) -> object:
     """A value as a config holds it: durations and sizes with their units."""
     read = _read_of(field)
-    return value if read is None or read.write is None else read.write(value)
+    return value if value is None or read is None or read.write is None else read.write(value)
 
 
 def quoted(text: str) -> str:
