@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from typing import cast
 
 import structlog
@@ -32,7 +33,7 @@ from balancer.telemetry.record import ExchangeRecord
 from balancer.wire.network import Network, Sock
 from balancer.worker.worker import Worker, WorkerPlan
 
-VERSION = "0.1.0"
+VERSION = version("balancer")
 # Followers of events are told the last one before their connection ends.
 FAREWELL_S = 0.05
 
