@@ -26,7 +26,7 @@ from balancer.supervisor.events import EventKind, EventLog
 from balancer.supervisor.listeners import open_listener
 from balancer.supervisor.orders import Orders, backend_named, check_removable, overlay_of, pools_of
 from balancer.supervisor.pools import Pools
-from balancer.supervisor.reporting import http_date, pool_status, routes_of, running_status
+from balancer.supervisor.reporting import http_date, pool_status, running_status
 from balancer.supervisor.state_file import StateStore
 from balancer.telemetry.metrics import Figures, exposition
 from balancer.telemetry.record import ExchangeRecord
@@ -99,7 +99,7 @@ class Instance:
                 head_bytes_max=client.max_header,
             ),
             trusted_proxies=self._settings.trusted_proxies,
-            routes=RouteTable(routes_of(self._settings)),
+            routes=RouteTable(self._settings.routes_in_effect),
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -1,13 +1,10 @@
 """What an instance shows of itself: status, running exchanges, and the words for changes."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import formatdate
 
-from balancer.config.settings import Settings
 from balancer.core.backend import BackendView
-from balancer.core.routes import RouteRule
 from balancer.core.tally import Tally
 from balancer.proxy.pool import Pool
 from balancer.proxy.service import Running
@@ -81,20 +78,6 @@ def running_status(exchange: Running, now: float) -> dict[str, object]:
 def iso(wall: float) -> str:
     """Seconds since 1970 as the contract writes times."""
     return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-@dataclass(frozen=True, slots=True)
-class _EveryRequest:
-    """The route of a config that has none: everything goes to its one pool."""
-
-    pool: str
-    host: str | None = None
-    path: str = "/"
-
-
-def routes_of(settings: Settings) -> Sequence[RouteRule]:
-    """The routes of the config, or the one that its only pool stands for."""
-    return settings.routes or tuple(_EveryRequest(pool) for pool in settings.pools)
 
 
 def http_date(wall: float) -> bytes:
