@@ -101,7 +101,7 @@ async def test_the_last_backend_is_never_ejected(autojump_clock: MockClock) -> N
         for _ in range(10):
             await fetch(play.network)
         ejected = [play.backend_status(name)["ejected"] for name in "ab"]
-        assert sorted(ejected) == [False, True]
+        assert ejected.count(True) == 1
 
 
 async def test_client_aborts_eject_nobody(autojump_clock: MockClock) -> None:
