@@ -90,6 +90,17 @@ async def test_bytes_stay_in_order_when_latency_shrinks_and_jitters(network, lin
     assert received == bytes(range(50))
 
 
+async def test_a_later_packet_does_not_hurry_an_earlier_one(network, link, autojump_clock):
+    client, accepted = await pair(network)
+    link.latency_s = 1.0
+    client.send(b"slow")
+    link.latency_s = 0.1
+    client.send(b" and fast")
+    await network.wait_readable(accepted)
+    assert trio.current_time() == pytest.approx(1.0)
+    assert accepted.recv(99)[:4] == b"slow"
+
+
 async def test_an_address_that_no_host_has_is_unreachable_after_three_seconds(
     network, autojump_clock
 ):

@@ -61,6 +61,26 @@ def test_one_seed_gives_one_run_byte_for_byte_and_another_seed_another():
     assert run_virtual(busy_scene, 2, seed=1) != first, "so is the network"
 
 
+async def order_of_tasks() -> list[int]:
+    order: list[int] = []
+
+    async def note(number: int) -> None:
+        order.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(note, number)
+    return order
+
+
+def test_the_order_of_tasks_comes_from_the_seed_alone():
+    first = run_virtual(order_of_tasks, seed=1)
+    _run._r.random()
+    assert run_virtual(order_of_tasks, seed=1) == first
+    assert run_virtual(order_of_tasks, seed=2) != first
+    assert sorted(first) == list(range(20))
+
+
 def test_garbage_of_one_run_does_not_change_the_next():
     first = run_virtual(busy_scene, 5, seed=5)
     _ = [[object()] for _ in range(10_000)]
