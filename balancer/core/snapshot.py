@@ -90,7 +90,7 @@ def pool_snapshot(
     ]
     usable = tuple(view for view in backends if view.available and view.weight > 0)
     panic = _is_panic(len(usable), len(counted), panic_below=panic_below, was_panic=was_panic)
-    candidates = tuple(_as_in_panic(view) for view in counted) if panic else usable
+    candidates = tuple(_as_in_panic(view) for view in counted) if panic else _unlimited(usable)
     on_trial = any(view.on_trial for view in candidates)
     return PoolSnapshot(
         name=name,
@@ -102,6 +102,13 @@ def pool_snapshot(
         panic=panic,
         summary=_summary(len(usable), len(counted) + len(waiting), panic=panic),
     )
+
+
+def _unlimited(usable: tuple[BackendView, ...]) -> tuple[BackendView, ...]:
+    """A trial holds a backend to one attempt while others carry the rest; with none, it would shed."""
+    if not all(view.on_trial for view in usable):
+        return usable
+    return tuple(replace(view, limit=None) for view in usable)
 
 
 def _is_panic(usable: int, counted: int, *, panic_below: float, was_panic: bool) -> bool:
@@ -128,6 +135,16 @@ def _summary(usable: int, counted: int, *, panic: bool) -> str:
             "health and ejection are ignored"
         )
     return f"{usable} of {counted} backends available"
+
+
+# With nothing but unrepeatable requests a backend on trial would wait for ever for its one success;
+# so every so many of them one may go there.
+UNREPEATABLE_PER_TRIAL = 64
+
+
+def spares_trials(unrepeatable_so_far: int) -> bool:
+    """Whether the next unrepeatable request keeps away from backends on trial."""
+    return unrepeatable_so_far % UNREPEATABLE_PER_TRIAL != 0
 
 
 def pick(

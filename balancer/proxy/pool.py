@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from balancer.core.backend import BackendId, BackendView
 from balancer.core.outcome import PickFailure
 from balancer.core.policies import Policy
-from balancer.core.snapshot import PoolSnapshot, pick, why_none
+from balancer.core.snapshot import PoolSnapshot, pick, spares_trials, why_none
 from balancer.core.tally import Tally
 from healthcheck.core.verdict import Evidence
 
@@ -45,6 +45,7 @@ class Pool:
         self.tallies: dict[str, Tally] = {}
         self._report = report
         self._keeping = frozenset(view.id.address for view in snapshot.candidates)
+        self._unrepeatable = 0
 
     @property
     def name(self) -> str:
@@ -66,9 +67,10 @@ class Pool:
 
     def pick(self, *, avoid: Collection[str], unrepeatable: bool) -> BackendView | None:
         """Choose and count in one step; whoever gets a backend must call `end` once."""
-        chosen = pick(
-            self.snapshot, self.policy, self.in_flight, avoid=avoid, unrepeatable=unrepeatable
-        )
+        if unrepeatable:
+            self._unrepeatable += 1
+        spares = unrepeatable and spares_trials(self._unrepeatable)
+        chosen = pick(self.snapshot, self.policy, self.in_flight, avoid=avoid, unrepeatable=spares)
         if chosen is not None:
             self.in_flight[chosen.id.address] += 1
         return chosen

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from balancer.core.backend import AdminState, BackendView
 from balancer.core.outcome import PickFailure
 from balancer.core.policies import POLICIES, make_policy
-from balancer.core.snapshot import PoolSnapshot, pick, pool_snapshot, why_none
+from balancer.core.snapshot import PoolSnapshot, pick, pool_snapshot, spares_trials, why_none
 from healthcheck.core.verdict import Health
 from tests.support.views import view
 
@@ -320,3 +320,15 @@ def test_a_pick_is_a_candidate_and_untried_if_any_is(
 )
 def test_why_nobody_was_picked_has_a_name(backends: list[BackendView], why: PickFailure) -> None:
     assert why_none(snapshot(*backends, pending={"p"})) is why
+
+
+def test_a_trial_limits_nobody_where_no_other_carries_the_rest() -> None:
+    """One attempt at a time on the only backend that works would shed all the others."""
+    alone = snapshot(view("a", on_trial=True, limit=1), sick("b"))
+    assert [candidate.limit for candidate in alone.candidates] == [None]
+    beside = snapshot(view("a", on_trial=True, limit=1), view("b"))
+    assert [candidate.limit for candidate in beside.candidates] == [1, None]
+
+
+def test_every_64th_unrepeatable_request_may_go_to_a_trial() -> None:
+    assert [n for n in range(1, 200) if not spares_trials(n)] == [64, 128, 192]

@@ -219,3 +219,19 @@ async def test_a_reset_answer_under_load_is_hidden_too(autojump_clock: MockClock
         for _ in range(20):
             clients.start_soon(_client, play, 3.0, statuses)
     assert set(statuses) == {200}
+
+
+async def test_a_pool_of_posts_gets_its_backend_back(autojump_clock: MockClock) -> None:
+    """Kept away from trials for good, unrepeatable requests would never end one."""
+    failing = in_turn(answers(503), answers(200))
+    passive = 'passive = { consecutive_failures = 1, base_ejection = "1s" }'
+    async with scene({"a": failing, "b": answers(200)}, pool=passive) as play:
+        client = await play.client()
+        for _ in range(3):
+            await client.get()
+        await trio.sleep(1.5)
+        for _ in range(140):
+            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+            assert (await client.answer()).status == 200
+        assert not play.backend_status("a")["on_trial"]
+        assert len(play.backends["a"].requests) > 3
