@@ -278,7 +278,11 @@ def test_where_nobody_has_room_nobody_is_picked(
     policy: str, unrepeatable: bool, avoid: Collection[str]
 ) -> None:
     seen = picks(
-        snapshot(TRIAL), policy, unrepeatable=unrepeatable, avoid=avoid, in_flight={"t": 1}
+        snapshot(view("t", limit=1)),
+        policy,
+        unrepeatable=unrepeatable,
+        avoid=avoid,
+        in_flight={"t": 1},
     )
     assert set(seen) == {None}
 
