@@ -155,6 +155,19 @@ def test_removed_addresses_do_not_pile_up() -> None:
     assert pools["web"][-1]["address"] == f"h:{GONE_MAX + 9}"
 
 
+def test_the_latest_removals_are_those_remembered() -> None:
+    """Not those of the backends that came last."""
+    hosts = [f"h:{port}" for port in range(1, GONE_MAX + 2)]
+    ledger = Ledger.of({"web": {}}, None)
+    for address in hosts:
+        ledger, _ = ledger.add("web", address, 1)
+    for address in reversed(hosts):
+        ledger, _ = ledger.remove("web", address)
+    assert not ledger.remove("web", hosts[0])[1].changed
+    with pytest.raises(Refused):
+        ledger.remove("web", hosts[-1])
+
+
 def test_every_spelling_of_an_address_is_the_same_backend() -> None:
     ledger = Ledger.of({"web": {"LOCALHOST:80": 1, "[0::1]:80": 1}}, None)
     assert addresses(ledger) == ["localhost:80", "[::1]:80"]
