@@ -71,13 +71,10 @@ async def staged(
             ),
         )
         async with trio.open_nursery() as nursery:
-            await nursery.start(_play, instance)
+            nursery.start_soon(instance.run)
+            await instance.accepting.wait()
             yield Stage(instance=instance, network=network, store=store, access=access)
             instance.stop(now=False)
-
-
-async def _play(instance: Instance, *, task_status: trio.TaskStatus[None]) -> None:
-    await instance.run(task_status=task_status)
 
 
 def _admin_listener(network: HostNetwork) -> Sock:

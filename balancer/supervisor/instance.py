@@ -84,7 +84,7 @@ class Instance:
             rng=around.rng,
         )
         self._started = around.wall()
-        self._serving = False
+        self.accepting = trio.Event()
         self._stop_asked = trio.Event()
         self._patience = trio.CancelScope()
         self._stop_limit_s = settings.shutdown_timeout
@@ -102,8 +102,8 @@ class Instance:
             routes=RouteTable(self._settings.routes_in_effect),
         )
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until `stop`; `task_status` is told when clients are being accepted.
+    async def run(self) -> None:
+        """Serve until `stop`; `accepting` is set when clients are being accepted.
 
         Raises CannotListen before anything was started.
         """
@@ -119,7 +119,7 @@ class Instance:
             async with trio.open_nursery() as background:
                 self._start_background(background, public)
                 await self._until_known()
-                await self._serve(listeners, task_status)
+                await self._serve(listeners)
                 self.events.add(EventKind.INSTANCE_STOPPED, cause="every exchange has ended")
                 await trio.sleep(FAREWELL_S)
                 background.cancel_scope.cancel()
@@ -154,14 +154,13 @@ class Instance:
         await self._stop_asked.wait()
         scope.cancel()
 
-    async def _serve(self, listeners: Sequence[Sock], task_status: trio.TaskStatus[None]) -> None:
+    async def _serve(self, listeners: Sequence[Sock]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.worker.serve, listeners)
-            self._serving = True
+            self.accepting.set()
             binds = ", ".join(listener.bind for listener in self._settings.listeners)
             self.events.add(EventKind.LISTENER_OPEN, cause=f"listening on {binds}")
             self.events.add(EventKind.INSTANCE_STARTED, cause=f"instance {self._around.name}")
-            task_status.started()
             await self._stop_asked.wait()
             await self._wind_down()
 
@@ -209,7 +208,7 @@ class Instance:
     def readiness(self) -> tuple[bool, list[str]]:
         if self._stop_asked.is_set():
             return False, ["stopping"]
-        if not self._serving:
+        if not self.accepting.is_set():
             return False, ["waiting for first verdicts of the health checks"]
         return True, [
             f"pool {name}: {book.snapshot.summary}" for name, book in self.pools.books.items()
