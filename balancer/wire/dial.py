@@ -67,4 +67,6 @@ def failure_of(exc: OSError) -> Failure:
         return Failure.OWN_LIMIT
     if exc.errno in _REFUSED:
         return Failure.CONNECT_REFUSED
+    if exc.errno == errno.ETIMEDOUT:
+        return Failure.CONNECT_TIMEOUT
     return Failure.CONNECT_UNREACHABLE

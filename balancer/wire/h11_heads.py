@@ -15,7 +15,10 @@ _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _FIELD_LINES = re.compile(rb"(?:%s:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n\Z" % _TOKEN)
 _REQUEST_LINE = re.compile(rb"%s [\x21-\x7e]+ HTTP/(\d)\.(\d)\r\n" % _TOKEN)
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
-_TRAILER_LINE = re.compile(rb"(%s):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*\Z" % _TOKEN)
+# Nothing optional stands beside the value: such a pattern takes cubic time for a line of blanks.
+_TRAILER_LINE = re.compile(rb"(%s):([\t\x20-\x7e\x80-\xff]*)\Z" % _TOKEN)
+# h11 takes "5, 5" and a line given twice for one length, and hands on what it made of them.
+_LENGTH_LINES = re.compile(rb"\r\ncontent-length:([^\r]*)", re.IGNORECASE)
 # Apache stops at 100 fields, HAProxy at 101; more is no browser.
 FIELDS_MAX = 128
 
@@ -66,7 +69,12 @@ def parse_response_head(raw: bytes) -> ResponseHead:
     )
 
 
-_ASKED = h11.Request(method="GET", target="/", headers=[("Host", "a")])
+# The offer to upgrade lets h11 pass a 101 on, so that it is judged where every other status is.
+_ASKED = h11.Request(
+    method="GET",
+    target="/",
+    headers=[("Host", "a"), ("Connection", "upgrade"), ("Upgrade", "a")],
+)
 
 
 def parse_trailer_line(line: bytes) -> tuple[bytes, bytes]:
@@ -74,7 +82,7 @@ def parse_trailer_line(line: bytes) -> tuple[bytes, bytes]:
     match = _TRAILER_LINE.match(line)
     if match is None:
         raise BadMessage(400, "a trailer is not a field line")
-    return match[1], match[2]
+    return match[1], match[2].strip(b" \t")
 
 
 def _check_field_lines(raw: bytes, start: int, bad: int, too_many: int) -> None:
@@ -82,3 +90,8 @@ def _check_field_lines(raw: bytes, start: int, bad: int, too_many: int) -> None:
         raise BadMessage(bad, "a header line is not: name, colon, value, without control bytes")
     if raw.count(b"\r\n", start) > FIELDS_MAX + 1:
         raise BadMessage(too_many, f"more than {FIELDS_MAX} header lines")
+    lengths = _LENGTH_LINES.findall(raw)
+    if len(lengths) > 1:
+        raise BadMessage(bad, "Content-Length is given twice")
+    if lengths and not lengths[0].strip(b" \t").isdigit():
+        raise BadMessage(bad, "Content-Length is not a plain number of bytes")

@@ -16,6 +16,8 @@ from balancer.wire.network import Network, Sock
 NEVER = math.inf
 # So many socket calls in a row that did not block, and other tasks get their turn.
 TURNS_MAX = 16
+# Below this a heap is not worth tidying: it is looked through in a fraction of a millisecond.
+HEAP_TIDY_MIN = 1024
 
 
 class Interrupted(Exception):
@@ -61,12 +63,12 @@ class Waiter:
                 except trio.ClosedResourceError:
                     # Another task's interruption on the same socket wakes this one too.
                     continue
-                if isinstance(self._reason, TimedOut):
-                    self._reason = None  # ready in the same instant: ready wins
                 return
         finally:
             self._sock = None
             self.deadline = NEVER
+            if isinstance(self._reason, TimedOut):
+                self._reason = None  # of this wait alone; ready in the same instant: ready wins
 
     def _raise_if_interrupted(self) -> None:
         if self._reason is not None:
@@ -80,8 +82,12 @@ class Waiter:
             self._keeper.look_at(self, deadline)
 
     def interrupt(self, reason: Interrupted) -> None:
-        """End the wait under way, or else the next one, with `reason`."""
-        self._reason = reason
+        """End the wait under way, or else the next one, with `reason`.
+
+        A deadline that passes in the same instant does not hide what somebody meant to say.
+        """
+        if self._reason is None or not isinstance(reason, TimedOut):
+            self._reason = reason
         if self._sock is not None:
             self._keeper.network.notify_closing(self._sock)
 
@@ -106,21 +112,24 @@ class Timekeeper:
 
     Each waiter stands in the heap at a time not later than its deadline. A deadline that moves later
     leaves the entry alone; when that comes up it is put back, so a busy connection costs one look
-    per timeout, not one per wait.
+    per timeout, not one per wait. Entries that nobody waits behind any more are swept out when they
+    are the most, so that short connections with long deadlines do not pile up.
     """
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self._heap: list[tuple[float, int, Waiter]] = []
         self._count = 0
+        self._tidy_at = HEAP_TIDY_MIN
         self._sleep = trio.CancelScope()
 
     def look_at(self, waiter: Waiter, when: float) -> None:
         waiter.entry = when
         self._count += 1
         heapq.heappush(self._heap, (when, self._count, waiter))
-        if when < self._sleep.deadline:
-            self._sleep.deadline = when
+        if len(self._heap) > self._tidy_at:
+            self._tidy()
+        self._sleep.deadline = min(self._sleep.deadline, when)
 
     async def run(self) -> None:
         """Keep time until cancelled."""
@@ -129,6 +138,21 @@ class Timekeeper:
             until = self._heap[0][0] if self._heap else NEVER
             with trio.CancelScope(deadline=until) as self._sleep:
                 await trio.sleep_forever()
+
+    def _tidy(self) -> None:
+        """Keep the one entry of each waiter that has a deadline; the others come back when needed."""
+        kept = []
+        for entry in self._heap:
+            when, _, waiter = entry
+            if waiter.entry != when:
+                continue
+            if waiter.deadline < NEVER:
+                kept.append(entry)
+            else:
+                waiter.entry = NEVER
+        heapq.heapify(kept)
+        self._heap[:] = kept
+        self._tidy_at = max(HEAP_TIDY_MIN, 2 * len(kept))
 
     def _expire(self, now: float) -> None:
         heap = self._heap
