@@ -34,7 +34,9 @@ def render_json(record: ExchangeRecord, at: str) -> bytes:
         "total_ms": _ms(record.ended - record.began),
         "fault": record.fault,
     }
-    return json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n"
+    text = json.dumps(line, separators=(",", ":"))
+    # JSON lets DEL stand as it is; a terminal does not.
+    return text.replace("\x7f", "\\u007f").encode("ascii") + b"\n"
 
 
 def _attempt(attempt: AttemptRecord) -> dict[str, object]:
@@ -56,23 +58,24 @@ def render_console(record: ExchangeRecord, at: str) -> bytes:
     )
     parts = [
         at,
-        record.client,
-        f'"{record.method} {record.target}"',
+        _printable(record.client),
+        f'"{_printable(f"{record.method} {record.target}")}"',
         str(record.status),
         f"{record.bytes_down} B",
         f"{_ms(record.ended - record.began)} ms",
-        f"pool={record.pool or '-'}",
-        f"[{tries}]",
-        f"id={record.request_id}",
+        f"pool={_printable(record.pool) or '-'}",
+        f"[{_printable(tries)}]",
+        f"id={_printable(record.request_id)}",
     ]
     if record.fault:
-        parts.append(f"fault: {record.fault}")
-    return _printable(" ".join(parts)).encode("ascii") + b"\n"
+        parts.append(f"fault: {_printable(record.fault)}")
+    return " ".join(parts).encode("ascii") + b"\n"
 
 
 def _printable(text: str) -> str:
+    """Printable ASCII; everything else, quotes and backslashes included, as nginx writes it."""
     return "".join(
-        char if " " <= char <= "~" and char != "\\" else f"\\x{ord(char):02x}" for char in text
+        char if " " <= char <= "~" and char not in '"\\' else f"\\x{ord(char):02x}" for char in text
     )
 
 

@@ -7,6 +7,7 @@ room again.
 
 import contextlib
 import os
+import select
 from typing import Protocol
 
 import trio
@@ -62,29 +63,36 @@ class FileSink:
 
     async def flush(self) -> None:
         """Write what waits, in a thread. A line that cannot be written is dropped and counted."""
-        if self.dropped > self._told:
-            self.write(b'{"event":"access.dropped","lines":%d}\n' % (self.dropped - self._told))
-            self._told = self.dropped
-        if not self._waiting:
-            return
         lines, self._waiting = self._waiting, []
         data = b"".join(lines)
+        dropped = self.dropped
+        # Not through write(): where lines were dropped there is no room for one more.
+        notice = b'{"event":"lines.dropped","lines":%d}\n' % (dropped - self._told)
+        out = data + notice if dropped > self._told else data
+        if not out:
+            return
         try:
-            await trio.to_thread.run_sync(_write_all, self._fd, data, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(_write_all, self._fd, out, abandon_on_cancel=True)
+            self._told = dropped
         except OSError:
             self.dropped += len(lines)
-            self._told = self.dropped  # nowhere to tell it; the counter still has it
         finally:
             self._waiting_bytes -= len(data)
 
     def reopen(self) -> None:
-        """Open the path again, after a rotation has moved the file; keeps the old one if it fails."""
+        """Open the path again, after a rotation has moved the file; keeps the old one if it fails.
+
+        The descriptor keeps its number: a write under way in the thread must not find it closed, or
+        in use for somebody's connection.
+        """
         if self._path is None:
             return
         with contextlib.suppress(OSError):
             fd = _open(self._path)
-            old, self._fd = self._fd, fd
-            os.close(old)
+            try:
+                os.dup2(fd, self._fd, inheritable=False)
+            finally:
+                os.close(fd)
 
 
 def _open(path: str) -> int:
@@ -94,4 +102,10 @@ def _open(path: str) -> int:
 def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            # A pipe that whoever shares it has set to non-blocking: this thread may wait for it.
+            room = select.poll()
+            room.register(fd, select.POLLOUT)
+            room.poll()

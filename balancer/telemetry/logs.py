@@ -4,9 +4,12 @@ Lines go through the same sink as access lines, to standard error, so a stuck te
 holds up the event loop.
 """
 
+import io
+import json as json_text
 import logging
 import os
 from collections.abc import MutableMapping
+from typing import Any, TextIO
 
 import structlog
 
@@ -29,11 +32,11 @@ def configure(sink: LineSink, *, json: bool, level: str, colours: bool) -> None:
     """Send every structlog line of this process to `sink`."""
     renderer: structlog.typing.Processor
     if json:
-        renderer = structlog.processors.JSONRenderer()
+        renderer = structlog.processors.JSONRenderer(_dumps)
     else:
         renderer = structlog.dev.ConsoleRenderer(
             colors=colours and not os.environ.get("NO_COLOR"),
-            exception_formatter=structlog.dev.plain_traceback,
+            exception_formatter=_escaped_traceback,
         )
     processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
@@ -59,8 +62,23 @@ def _escaped(
     """Control bytes made visible, so that nothing a client sent can forge or colour a line."""
     for key, value in event.items():
         if isinstance(value, str):
-            event[key] = "".join(
-                char if char.isprintable() else char.encode("unicode_escape").decode()
-                for char in value
-            )
+            event[key] = _visible(value)
     return event
+
+
+def _escaped_traceback(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    """A traceback whose messages, which may quote a client, hold no control bytes either."""
+    plain = io.StringIO()
+    structlog.dev.plain_traceback(plain, exc_info)
+    out.write("\n".join(map(_visible, plain.getvalue().split("\n"))))
+
+
+def _visible(text: str) -> str:
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def _dumps(event: object, **options: Any) -> str:
+    """JSON in which DEL is escaped like every other control byte."""
+    return json_text.dumps(event, **options).replace("\x7f", "\\u007f")

@@ -1,0 +1,182 @@
+"""Where lines go: a slow, full or broken place costs lines, is counted, and holds nobody up."""
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from balancer.telemetry.line_sink import WAITING_BYTES_MAX, FileSink, MemorySink
+
+LINE = b"x" * 1023 + b"\n"
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reading, writing = os.pipe()
+    yield reading, writing
+    for fd in (reading, writing):
+        with contextlib.suppress(OSError):  # the test has closed it
+            os.close(fd)
+
+
+def read_whole(fd: int, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (piece := os.read(fd, size - len(data))):
+        data += piece
+    return data
+
+
+def test_memory_keeps_the_lines() -> None:
+    sink = MemorySink()
+    sink.write(b"a\n")
+    assert sink.lines == [b"a\n"]
+
+
+async def test_lines_are_written_in_order(tmp_path: Path) -> None:
+    sink = FileSink(str(tmp_path / "log"))
+    for line in (b"a\n", b"b\n"):
+        sink.write(line)
+    await sink.flush()
+    sink.write(b"c\n")
+    await sink.flush()
+    assert (tmp_path / "log").read_bytes() == b"a\nb\nc\n"
+    assert (tmp_path / "log").stat().st_mode & 0o777 & ~0o640 == 0
+    os.close(sink._fd)
+
+
+async def test_a_file_is_continued_never_cut(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"before\n")
+    sink = FileSink(str(tmp_path / "log"))
+    sink.write(b"after\n")
+    await sink.flush()
+    assert (tmp_path / "log").read_bytes() == b"before\nafter\n"
+    os.close(sink._fd)
+
+
+async def test_run_writes_soon_and_the_last_lines_on_the_way_out(pipe: tuple[int, int]) -> None:
+    sink = FileSink(pipe[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sink.run)
+        sink.write(b"soon\n")
+        assert await trio.to_thread.run_sync(os.read, pipe[0], 99) == b"soon\n"
+        sink.write(b"last\n")
+        nursery.cancel_scope.cancel()
+    assert os.read(pipe[0], 99) == b"last\n"
+
+
+async def test_a_stuck_place_holds_nobody_and_its_losses_are_told(pipe: tuple[int, int]) -> None:
+    """A pipe that nobody reads: the flush waits in its thread, write() never does."""
+    sink = FileSink(pipe[1])
+    kept = WAITING_BYTES_MAX // len(LINE)
+    for _ in range(kept):
+        sink.write(LINE)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sink.flush)
+        await wait_all_tasks_blocked()
+        for _ in range(1000):
+            sink.write(LINE)
+        assert sink.dropped == 1000
+        read = await trio.to_thread.run_sync(read_whole, pipe[0], kept * len(LINE))
+        assert read == kept * LINE
+    sink.write(b"after\n")
+    await sink.flush()
+    assert os.read(pipe[0], 999) == b'after\n{"event":"lines.dropped","lines":1000}\n'
+    sink.write(b"once\n")
+    await sink.flush()
+    assert os.read(pipe[0], 99) == b"once\n"
+
+
+async def test_the_count_is_told_even_when_lines_fill_all_the_room(tmp_path: Path) -> None:
+    sink = FileSink(str(tmp_path / "log"))
+    for _ in range(WAITING_BYTES_MAX // len(LINE) + 7):
+        sink.write(LINE)
+    await sink.flush()
+    assert (tmp_path / "log").read_bytes().endswith(b'{"event":"lines.dropped","lines":7}\n')
+    os.close(sink._fd)
+
+
+async def test_what_cannot_be_written_is_counted_and_told_when_it_can(tmp_path: Path) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    sink = FileSink(full)
+    for _ in range(3):
+        sink.write(b"lost\n")
+    await sink.flush()
+    assert sink.dropped == 3
+    sink.write(b"lost\n")
+    await sink.flush()
+    assert sink.dropped == 4
+    works = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    os.dup2(works, full)
+    os.close(works)
+    await sink.flush()
+    assert (tmp_path / "log").read_bytes() == b'{"event":"lines.dropped","lines":4}\n'
+    os.close(full)
+
+
+async def test_a_pipe_whose_reader_has_gone_raises_nothing(pipe: tuple[int, int]) -> None:
+    os.close(pipe[0])
+    sink = FileSink(pipe[1])
+    sink.write(b"lost\n")
+    await sink.flush()
+    assert sink.dropped == 1
+
+
+async def test_a_descriptor_that_does_not_block_loses_nothing() -> None:
+    """Standard output may be shared with a program that made it non-blocking."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        sink = FileSink(ours.fileno())
+        lines = WAITING_BYTES_MAX // len(LINE)
+        for _ in range(lines):
+            sink.write(LINE)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sink.flush)
+            size = lines * len(LINE)
+            read = await trio.to_thread.run_sync(read_whole, theirs.fileno(), size)
+        assert read == lines * LINE
+        assert sink.dropped == 0
+
+
+async def test_after_a_rotation_lines_go_to_the_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    sink = FileSink(str(path))
+    number = sink._fd
+    sink.write(b"old\n")
+    await sink.flush()
+    path.rename(tmp_path / "log.1")
+    sink.write(b"still old\n")
+    await sink.flush()
+    sink.reopen()
+    sink.write(b"new\n")
+    await sink.flush()
+    assert (tmp_path / "log.1").read_bytes() == b"old\nstill old\n"
+    assert path.read_bytes() == b"new\n"
+    assert sink._fd == number, "a write under way must not meet somebody else's descriptor"
+    assert not os.get_inheritable(number)
+    os.close(sink._fd)
+
+
+async def test_a_path_that_cannot_be_reopened_keeps_the_old_file(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    sink = FileSink(str(folder / "log"))
+    folder.rename(tmp_path / "gone")
+    sink.reopen()
+    sink.write(b"kept\n")
+    await sink.flush()
+    assert (tmp_path / "gone" / "log").read_bytes() == b"kept\n"
+    os.close(sink._fd)
+
+
+async def test_a_descriptor_that_was_given_is_not_reopened(pipe: tuple[int, int]) -> None:
+    sink = FileSink(pipe[1])
+    sink.reopen()
+    sink.write(b"a\n")
+    await sink.flush()
+    assert os.read(pipe[0], 9) == b"a\n"
