@@ -119,6 +119,12 @@ def test_optional_fields_come_only_with_their_reason() -> None:
     assert said(Reply(status=405, sentence="x"), request())[0].values(b"allow")
 
 
+@pytest.mark.parametrize(("status", "told"), [(503, [b"5"]), (502, []), (504, []), (400, [])])
+def test_only_a_503_says_when_to_come_again(status: int, told: list[bytes]) -> None:
+    head, _ = said(Reply(status=status, sentence="x", retry_after_s=5), request())
+    assert head.values(b"retry-after") == told
+
+
 def test_no_reply_tells_our_version() -> None:
     assert said(Reply(status=500, sentence="x"), request())[0].values(b"server") == []
 
