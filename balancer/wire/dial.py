@@ -4,6 +4,8 @@ import errno
 import socket
 from collections.abc import Sequence
 
+import trio
+
 from balancer.core.outcome import Failure
 from balancer.wire.network import Network, Sock, SockAddr
 from balancer.wire.options import no_delay
@@ -29,13 +31,19 @@ class DialFailed(Exception):
 async def dial(
     network: Network, waiter: Waiter, targets: Sequence[Target], deadline: float
 ) -> Sock:
-    """Connect to the first of `targets` that answers. DialFailed: none did before `deadline`."""
+    """Connect to the first of `targets` that answers. DialFailed: none did before `deadline`.
+
+    What time is left is shared among the addresses that are left, so that one that swallows packets
+    (a name with a dead IPv6 address) leaves some for the next.
+    """
     failure = Failure.NAME_UNKNOWN
-    for family, address in targets:
+    for index, (family, address) in enumerate(targets):
+        now = trio.current_time()
+        share = now + (deadline - now) / (len(targets) - index)
         try:
-            return await _dial_one(network, waiter, family, address, deadline)
+            return await _dial_one(network, waiter, family, address, share)
         except TimedOut:
-            raise DialFailed(Failure.CONNECT_TIMEOUT) from None
+            failure = Failure.CONNECT_TIMEOUT
         except OSError as exc:
             failure = failure_of(exc)
     raise DialFailed(failure)

@@ -111,7 +111,20 @@ async def test_all_addresses_together_have_one_deadline(
     bench.listen(FIRST)
     bench.listen(SECOND)
     bench.fault(FIRST, Fault.HANGS)
+    bench.fault(SECOND, Fault.HANGS)
     assert await bench.failure(FIRST, SECOND) == (Failure.CONNECT_TIMEOUT, 2)
+
+
+async def test_an_address_that_hangs_leaves_time_for_the_next(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    """A name whose first address swallows packets must not make its backend unreachable."""
+    bench.listen(FIRST)
+    bench.listen(SECOND)
+    bench.fault(FIRST, Fault.HANGS)
+    sock = await bench.dial(FIRST, SECOND)
+    assert sock.getpeername() == ("10.0.0.2", 80)
+    assert trio.current_time() == pytest.approx(1)
 
 
 async def test_the_last_failure_is_the_one_that_is_told(
