@@ -7,12 +7,9 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from typing import NoReturn, Protocol, TypeAlias
 
 import trio
-
-if TYPE_CHECKING:
-    from balancer.rehearsal.hosts import Host
 
 Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | str
 
@@ -28,13 +25,28 @@ def fail(code: int) -> NoReturn:
     raise os_error(code)
 
 
+class SockHost(Protocol):
+    """What every socket asks of the host it is on."""
+
+    powered: bool
+    send_buffer: int
+    receive_buffer: int
+
+    def next_number(self) -> int: ...
+    def shortened(self, size: int, /) -> int: ...
+    def check_limit(self) -> None: ...
+    def adopt(self, sock: "MemorySock") -> None: ...
+    def release(self, sock: "MemorySock") -> None: ...
+    def forget(self, sock: "MemorySock") -> None: ...
+
+
 class MemorySock:
     """A non-blocking stream socket without a kernel; the calls of `wire.network.Sock`."""
 
-    def __init__(self, host: "Host", family: int) -> None:
+    def __init__(self, host: SockHost, family: int) -> None:
         self.host = host
         self.family = family
-        self.number = host.world.next_number()
+        self.number = host.next_number()
         self.open = False  # whether a descriptor holds it
         self.error = 0  # pending SO_ERROR
         self.receive_shut = False

@@ -7,13 +7,11 @@ when the road does not carry them. Acknowledgements and window updates take no t
 from collections import deque
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol, TypeAlias
 
 from balancer.rehearsal.deliveries import Deliveries
+from balancer.rehearsal.descriptor import SockHost
 from balancer.rehearsal.links import DATA_GIVES_UP_S, Fault, Road, next_resend
-
-if TYPE_CHECKING:
-    from balancer.rehearsal.tcp_connection import TcpConnection
 
 
 class Mark(Enum):
@@ -25,6 +23,32 @@ class Mark(Enum):
 
 
 Packet: TypeAlias = bytes | Mark
+
+
+class End(Protocol):
+    """What a flow asks of the socket at either end of it, and tells it."""
+
+    inbox: bytearray
+
+    @property
+    def host(self) -> SockHost: ...
+    @property
+    def is_dead(self) -> bool: ...
+    @property
+    def send_capacity(self) -> int: ...
+    @property
+    def receive_capacity(self) -> int: ...
+    @property
+    def user_timeout(self) -> float: ...
+
+    def bytes_arrive(self, data: bytes) -> None: ...
+    def hello_arrives(self) -> None: ...
+    def fin_arrives(self) -> None: ...
+    def fin_reached_peer(self) -> None: ...
+    def reset_arrives(self) -> None: ...
+    def reset_both(self) -> None: ...
+    def time_out(self) -> None: ...
+    def wake(self) -> None: ...
 
 
 class Flow:
@@ -47,8 +71,8 @@ class Flow:
     def __init__(
         self,
         *,
-        sender: "TcpConnection",
-        receiver: "TcpConnection",
+        sender: End,
+        receiver: End,
         road: Road,
         deliveries: Deliveries,
     ) -> None:

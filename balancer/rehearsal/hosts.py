@@ -8,17 +8,14 @@ import random
 import socket
 import zlib
 from itertools import count
-from typing import TYPE_CHECKING
 
 from balancer.rehearsal.addresses import Endpoint, canonical, family_of, wildcard
 from balancer.rehearsal.deliveries import Deliveries
 from balancer.rehearsal.descriptor import MemorySock, fail
 from balancer.rehearsal.links import Link, Road
-
-if TYPE_CHECKING:
-    from balancer.rehearsal.tcp_connection import TcpConnection
-    from balancer.rehearsal.tcp_socket import TcpSock
-    from balancer.rehearsal.unix_socket import UnixSock
+from balancer.rehearsal.tcp_connection import TcpConnection
+from balancer.rehearsal.tcp_socket import TcpSock
+from balancer.rehearsal.unix_socket import UnixSock
 
 FIRST_NUMBER = (
     1_000_000_001  # above any real descriptor: a stray os.close() fails instead of biting
@@ -54,12 +51,6 @@ class World:
             return self.hosts.get("127.0.0.1")
         return host
 
-    def located(self, remote: Endpoint, host: "Host", family: int) -> Endpoint:
-        """Where a connect really goes: the wildcard address means this host."""
-        if remote[0] != wildcard(family):
-            return remote
-        return host.source_for(family) or remote[0], remote[1]
-
     def link(self, one: "Host", other: "Host", port: int | None) -> Link:
         if port is None and one.name > other.name:
             one, other = other, one
@@ -70,18 +61,15 @@ class World:
             self._links[key] = Link(label, latency_s=latency_s)
         return self._links[key]
 
-    def road(self, client: "Host", target: "Host", port: int) -> Road:
-        """The links between a client and a port of a target."""
-        cables = () if client is target else (client.cable, target.cable)
-        links = (*cables, self.link(client, target, None), self.link(client, target, port))
-        return Road(links, self.rng)
-
 
 class Host:
     """A virtual machine: addresses, ports, paths, descriptors and power."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
+        self.deliveries = world.deliveries
+        self.next_number = world.next_number
+        self.shortened = world.shortened
         self.name = name
         self.addresses: list[str] = []
         self.cable = Link(f"cable of {name}")
@@ -150,7 +138,7 @@ class Host:
         sock.open = False
         del self._open[sock.number]
 
-    def remember(self, connection: "TcpConnection") -> None:
+    def remember(self, connection: TcpConnection) -> None:
         self._connections[connection.number] = connection
 
     def forget(self, sock: MemorySock) -> None:
@@ -166,10 +154,26 @@ class Host:
         """The address that a connect comes from; None without one of that family."""
         return next((own for own in self.addresses if family_of(own) == family), None)
 
+    def located(self, remote: Endpoint, family: int) -> Endpoint:
+        """Where a connect from here really goes: the wildcard address means this host."""
+        if remote[0] != wildcard(family):
+            return remote
+        return self.source_for(family) or remote[0], remote[1]
+
+    def road_to(self, remote: Endpoint) -> "tuple[Host, Road] | None":
+        """The host at that address, and the links from here to that port of it; None: no such host."""
+        ip, port = remote
+        target = self.world.host_at(ip)
+        if target is None:
+            return None
+        cables = () if target is self else (self.cable, target.cable)
+        pair, narrow = self.world.link(self, target, None), self.world.link(self, target, port)
+        return target, Road((*cables, pair, narrow), self.world.rng)
+
     def ephemeral_port(self) -> int:
         return EPHEMERAL_PORTS[next(self._next_port) % len(EPHEMERAL_PORTS)]
 
-    def claim(self, sock: "TcpSock", ip: str, port: int) -> Endpoint:
+    def claim(self, sock: TcpSock, ip: str, port: int) -> Endpoint:
         """Bind: note the owner of the port, or fail as bind() does."""
         any_port = port == 0
         if ip != wildcard(sock.family) and not self.has(ip):
@@ -182,17 +186,17 @@ class Host:
         self._ports[port] = [*owners, sock]
         return ip, port
 
-    def check_listen(self, sock: "TcpSock") -> None:
+    def check_listen(self, sock: TcpSock) -> None:
         """Fail as listen() does when another socket listens at the same place."""
         ip, port = sock.local or (wildcard(sock.family), 0)
         others = (other for other in self._owners(port) if other is not sock and other.is_listening)
         if any(_conflict(sock, ip, other) for other in others):
             fail(errno.EADDRINUSE)
 
-    def _owners(self, port: int) -> "list[TcpSock]":
+    def _owners(self, port: int) -> list[TcpSock]:
         return [sock for sock in self._ports.get(port, ()) if sock.open]
 
-    def listener_at(self, local: Endpoint, remote: Endpoint) -> "TcpSock | None":
+    def listener_at(self, local: Endpoint, remote: Endpoint) -> TcpSock | None:
         """Who hears a connect: the most exact address; among several, by a hash of the caller."""
         owners = [sock for sock in self._owners(local[1]) if sock.is_listening]
         for matches in (_listens_exactly, _listens_wide, _listens_to_both):
@@ -202,7 +206,7 @@ class Host:
         return None
 
 
-def _conflict(sock: "TcpSock", ip: str, other: "TcpSock") -> bool:
+def _conflict(sock: TcpSock, ip: str, other: TcpSock) -> bool:
     """Whether Linux refuses to bind `sock` to `ip` beside `other`, which has the same port."""
     theirs = other.local[0] if other.local is not None else ip
     wide = {wildcard(socket.AF_INET), wildcard(socket.AF_INET6)}
@@ -217,19 +221,19 @@ def _conflict(sock: "TcpSock", ip: str, other: "TcpSock") -> bool:
     return overlap and not (reuse and not other.is_listening)
 
 
-def _only_v6(sock: "TcpSock") -> bool:
+def _only_v6(sock: TcpSock) -> bool:
     return bool(sock.options.get((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)))
 
 
-def _listens_exactly(sock: "TcpSock", ip: str) -> bool:
+def _listens_exactly(sock: TcpSock, ip: str) -> bool:
     return sock.local is not None and sock.local[0] == ip
 
 
-def _listens_wide(sock: "TcpSock", ip: str) -> bool:
+def _listens_wide(sock: TcpSock, ip: str) -> bool:
     wide = sock.local is not None and sock.local[0] == wildcard(family_of(ip))
     return wide and sock.family == family_of(ip)
 
 
-def _listens_to_both(sock: "TcpSock", ip: str) -> bool:
+def _listens_to_both(sock: TcpSock, ip: str) -> bool:
     wide = sock.local is not None and sock.local[0] == wildcard(socket.AF_INET6)
     return wide and family_of(ip) == socket.AF_INET and not _only_v6(sock)

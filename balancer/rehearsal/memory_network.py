@@ -34,7 +34,7 @@ class HostNetwork(Network):
             fail(errno.EAFNOSUPPORT)
         sock: TcpSock | UnixSock
         if family == socket.AF_UNIX:
-            sock = UnixSock(self.own_host, family)
+            sock = UnixSock(self.own_host, family, self.own_host.unix_paths)
         else:
             sock = TcpSock(self.own_host, family)
         self.own_host.adopt(sock)

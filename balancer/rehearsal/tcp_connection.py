@@ -8,13 +8,9 @@ import errno
 import socket
 import struct
 from enum import Enum
-from typing import TYPE_CHECKING
 
-from balancer.rehearsal.descriptor import MemorySock, fail, os_error
+from balancer.rehearsal.descriptor import MemorySock, SockHost, fail, os_error
 from balancer.rehearsal.flow import Flow
-
-if TYPE_CHECKING:
-    from balancer.rehearsal.hosts import Host
 
 
 class State(Enum):
@@ -29,7 +25,7 @@ class State(Enum):
 class TcpConnection(MemorySock):
     """One end of a connection, also after close() while its bytes still travel."""
 
-    def __init__(self, host: "Host", family: int) -> None:
+    def __init__(self, host: SockHost, family: int) -> None:
         super().__init__(host, family)
         self.state = State.CLOSED
         self.inbox = bytearray()
@@ -94,7 +90,7 @@ class TcpConnection(MemorySock):
         raise os_error(errno.EAGAIN)
 
     def _take(self, size: int, *, peek: bool) -> bytes:
-        size = self.host.world.shortened(min(size, len(self.inbox)))
+        size = self.host.shortened(min(size, len(self.inbox)))
         data = bytes(memoryview(self.inbox)[:size])
         if not peek:
             del self.inbox[:size]
@@ -114,7 +110,7 @@ class TcpConnection(MemorySock):
         data = memoryview(data).cast("B")
         if not data:
             return 0
-        taken = self.outgoing.write(data[: self.host.world.shortened(len(data))])
+        taken = self.outgoing.write(data[: self.host.shortened(len(data))])
         if not taken:
             fail(errno.EAGAIN)
         return taken

@@ -10,16 +10,14 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from balancer.rehearsal.addresses import Endpoint, mapped, parsed, shown, wildcard
-from balancer.rehearsal.descriptor import MOST_BACKLOG, Address, fail
+from balancer.rehearsal.deliveries import Deliveries
+from balancer.rehearsal.descriptor import MOST_BACKLOG, Address, SockHost, fail
 from balancer.rehearsal.flow import Flow, Mark
 from balancer.rehearsal.links import NO_ROUTE_S, SYN_GIVES_UP_S, SYN_RETRIES_S, Fault, Road
 from balancer.rehearsal.tcp_connection import State, TcpConnection
-
-if TYPE_CHECKING:
-    from balancer.rehearsal.hosts import Host
 
 
 class Dialling(Enum):
@@ -30,11 +28,27 @@ class Dialling(Enum):
     TOLD = "told"
 
 
+class TcpStack(SockHost, Protocol):
+    """What a TCP socket asks of its host besides: addresses, ports, and the way to other hosts."""
+
+    deliveries: Deliveries
+
+    def source_for(self, family: int) -> str | None: ...
+    def ephemeral_port(self) -> int: ...
+    def claim(self, sock: "TcpSock", ip: str, port: int) -> Endpoint: ...
+    def check_listen(self, sock: "TcpSock") -> None: ...
+    def listener_at(self, local: Endpoint, remote: Endpoint) -> "TcpSock | None": ...
+    def located(self, remote: Endpoint, family: int) -> Endpoint: ...
+    def road_to(self, remote: Endpoint) -> "tuple[TcpStack, Road] | None": ...
+    def remember(self, connection: TcpConnection) -> None: ...
+
+
 class TcpSock(TcpConnection):
     """A TCP socket of the memory network."""
 
-    def __init__(self, host: "Host", family: int) -> None:
-        super().__init__(host, family)
+    def __init__(self, stack: TcpStack, family: int) -> None:
+        super().__init__(stack, family)
+        self.stack = stack  # the host again, for what only TCP asks of it
         self.local: Endpoint | None = None
         self.remote: Endpoint | None = None
         self.backlog = 0
@@ -68,16 +82,16 @@ class TcpSock(TcpConnection):
         ip, port = parsed(address, self.family)
         if self.local is not None:
             fail(errno.EINVAL)
-        self.local = self.host.claim(self, ip, port)
+        self.local = self.stack.claim(self, ip, port)
 
     def listen(self, backlog: int, /) -> None:
         self.need_open()
         if self._dialling is not Dialling.NOT or self.state in {State.OPEN, State.CONNECTING}:
             fail(errno.EINVAL)
         if self.local is None:
-            self.local = self.host.claim(self, wildcard(self.family), 0)
+            self.local = self.stack.claim(self, wildcard(self.family), 0)
         if self.state is not State.LISTENING:
-            self.host.check_listen(self)
+            self.stack.check_listen(self)
         self.backlog = max(0, min(backlog, MOST_BACKLOG))
         self.receive_shut = self.send_shut = False
         self.state = State.LISTENING
@@ -146,18 +160,18 @@ class TcpSock(TcpConnection):
         if self._dialling is Dialling.TOLD or self.state is not State.CLOSED:
             return errno.EISCONN
         remote = parsed(address, self.family)
-        source = self.host.source_for(self.family)
+        source = self.stack.source_for(self.family)
         if source is None:
             return errno.ENETUNREACH
         if self.local is None:
-            self.local = (source, self.host.ephemeral_port())
-        self.remote = self.host.world.located(remote, self.host, self.family)
+            self.local = (source, self.stack.ephemeral_port())
+        self.remote = self.stack.located(remote, self.family)
         self.receive_shut = self.send_shut = False
         self.error = 0
         self.state = State.CONNECTING
         self._dialling = Dialling.UNDER_WAY
         self._attempt += 1
-        self._dialled_at = self.host.world.deliveries.now()
+        self._dialled_at = self.stack.deliveries.now()
         self._send_syn(self._attempt)
         return errno.EINPROGRESS
 
@@ -185,21 +199,21 @@ class TcpSock(TcpConnection):
         if delay <= 0.0:
             call()
         else:
-            deliveries = self.host.world.deliveries
+            deliveries = self.stack.deliveries
             deliveries.at(deliveries.now() + delay, call)
 
     def _send_syn(self, attempt: int) -> None:
         if not self._is_still_dialling(attempt) or self.remote is None:
             return
-        target = self.host.world.host_at(self.remote[0])
-        if target is None:
+        way = self.stack.road_to(self.remote)
+        if way is None:
             unreachable = partial(self._fail_to_connect, attempt, errno.EHOSTUNREACH)
             self._later(NO_ROUTE_S, unreachable)
             return
-        road = self.host.world.road(self.host, target, self.remote[1])
+        target, road = way
         self._later(road.delay(), partial(self._syn_arrives, attempt, target, road))
 
-    def _syn_arrives(self, attempt: int, target: "Host", road: Road) -> None:
+    def _syn_arrives(self, attempt: int, target: TcpStack, road: Road) -> None:
         if not self._is_still_dialling(attempt) or self.remote is None:
             return
         if road.loses_connects() or not target.powered:
@@ -217,7 +231,7 @@ class TcpSock(TcpConnection):
             self._later(road.delay(), partial(self._syn_is_answered, attempt, child, road))
 
     def _syn_is_lost(self, attempt: int) -> None:
-        deliveries = self.host.world.deliveries
+        deliveries = self.stack.deliveries
         now = deliveries.now()
         gives_up = self._dialled_at + (self.user_timeout or SYN_GIVES_UP_S)
         for pause in SYN_RETRIES_S:
@@ -228,13 +242,13 @@ class TcpSock(TcpConnection):
         deliveries.at(gives_up, partial(self._fail_to_connect, attempt, errno.ETIMEDOUT))
 
     def _accepted_end(self, listener: "TcpSock", road: Road) -> "TcpSock":
-        child = TcpSock(listener.host, listener.family)
+        child = TcpSock(listener.stack, listener.family)
         child.options.update(listener.options)
         child.listener = listener
         child.local = mapped(self.remote, child.family)
         child.remote = mapped(self.local, child.family)
         child._dialling = Dialling.TOLD
-        deliveries = self.host.world.deliveries
+        deliveries = self.stack.deliveries
         there = Flow(sender=self, receiver=child, road=road, deliveries=deliveries)
         back = Flow(sender=child, receiver=self, road=road, deliveries=deliveries)
         self.outgoing, self.incoming = there, back
@@ -253,7 +267,7 @@ class TcpSock(TcpConnection):
             return
         for end in (self, child):
             end.state = State.OPEN
-            end.host.remember(end)
+            end.stack.remember(end)
             for link in road:
                 link.add(end)
         self.outgoing.send_mark(Mark.HELLO)

@@ -9,21 +9,25 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import trio
 
 from balancer.rehearsal.tcp_socket import TcpSock
 from balancer.rehearsal.unix_socket import UnixSock
+from balancer.wire.network import Network
 
-if TYPE_CHECKING:
-    from balancer.rehearsal.memory_network import HostNetwork
+
+class SocketNetwork(Network, Protocol):
+    """A network whose sockets are the memory network's."""
+
+    def socket(self, family: int) -> TcpSock | UnixSock: ...
 
 
 class MemoryTrioSocket(trio.socket.SocketType):
     """A socket as trio.socket.socket() returns it."""
 
-    def __init__(self, network: "HostNetwork", sock: TcpSock | UnixSock) -> None:
+    def __init__(self, network: SocketNetwork, sock: TcpSock | UnixSock) -> None:
         super().__init__()
         self._network = network
         self._sock = sock
@@ -145,7 +149,7 @@ class MemoryTrioSocket(trio.socket.SocketType):
 
 
 class _Factory(trio.abc.SocketFactory):
-    def __init__(self, network: "HostNetwork") -> None:
+    def __init__(self, network: SocketNetwork) -> None:
         self._network = network
 
     def socket(
@@ -160,7 +164,7 @@ class _Factory(trio.abc.SocketFactory):
 
 
 class _Resolver(trio.abc.HostnameResolver):
-    def __init__(self, network: "HostNetwork") -> None:
+    def __init__(self, network: SocketNetwork) -> None:
         self._network = network
 
     async def getaddrinfo(
@@ -189,7 +193,7 @@ class _Resolver(trio.abc.HostnameResolver):
 
 
 @contextmanager
-def installed(network: "HostNetwork") -> Iterator[None]:
+def installed(network: SocketNetwork) -> Iterator[None]:
     """Put factory and resolver in place for the current trio run, and the earlier ones back."""
     factory = trio.socket.set_custom_socket_factory(_Factory(network))
     resolver = trio.socket.set_custom_hostname_resolver(_Resolver(network))

@@ -6,19 +6,23 @@ Decides the results that differ from TCP, as af_unix.c has them.
 import errno
 import socket
 from collections import deque
-from typing import TYPE_CHECKING
 
-from balancer.rehearsal.descriptor import MOST_BACKLOG, Address, MemorySock, fail, os_error
-
-if TYPE_CHECKING:
-    from balancer.rehearsal.hosts import Host
+from balancer.rehearsal.descriptor import (
+    MOST_BACKLOG,
+    Address,
+    MemorySock,
+    SockHost,
+    fail,
+    os_error,
+)
 
 
 class UnixSock(MemorySock):
     """A unix stream socket of the memory network."""
 
-    def __init__(self, host: "Host", family: int) -> None:
+    def __init__(self, host: SockHost, family: int, paths: "dict[str, UnixSock]") -> None:
         super().__init__(host, family)
+        self._paths = paths  # what is bound on this host, by path
         self.path = ""
         self.peer: UnixSock | None = None
         self.peer_path = ""
@@ -62,10 +66,10 @@ class UnixSock(MemorySock):
             raise TypeError("a unix socket is bound to a path")
         if self.path:
             fail(errno.EINVAL)
-        if address in self.host.unix_paths:
+        if address in self._paths:
             fail(errno.EADDRINUSE)
         self.path = address
-        self.host.unix_paths[address] = self
+        self._paths[address] = self
 
     def listen(self, backlog: int, /) -> None:
         self.need_open()
@@ -88,7 +92,7 @@ class UnixSock(MemorySock):
         self.need_open()
         if not isinstance(address, str):
             raise TypeError("a unix socket connects to a path")
-        listener = self.host.unix_paths.get(address)
+        listener = self._paths.get(address)
         if listener is None:
             return errno.ENOENT
         if not listener.is_listening or not listener.open or listener.receive_shut:
@@ -97,7 +101,7 @@ class UnixSock(MemorySock):
             return errno.EISCONN
         if len(listener.accept_queue) > listener.backlog:
             return errno.EAGAIN
-        child = UnixSock(listener.host, listener.family)
+        child = UnixSock(listener.host, listener.family, self._paths)
         child.options.update(listener.options)
         child.path, child.peer_path, child.peer = listener.path, self.path, self
         self.peer, self.peer_path = child, listener.path
@@ -121,7 +125,7 @@ class UnixSock(MemorySock):
         raise os_error(errno.EAGAIN)
 
     def _take(self, size: int, *, peek: bool) -> bytes:
-        size = self.host.world.shortened(min(size, len(self.inbox)))
+        size = self.host.shortened(min(size, len(self.inbox)))
         data = bytes(memoryview(self.inbox)[:size])
         if not peek:
             del self.inbox[:size]
@@ -140,7 +144,7 @@ class UnixSock(MemorySock):
         room = self.send_capacity - len(peer.inbox)
         if data and room <= 0:
             fail(errno.EAGAIN)
-        taken = self.host.world.shortened(min(room, len(data)))
+        taken = self.host.shortened(min(room, len(data)))
         peer.inbox += data[:taken]
         peer.wake()
         return taken
