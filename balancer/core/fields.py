@@ -176,7 +176,7 @@ def response_bytes(
 def head_length_of(head: ResponseHead, method: str) -> bytes | None:
     """The Content-Length that tells what a GET would have carried (RFC 9110 8.6)."""
     lengths = head.values(b"content-length")
-    if not lengths or not (method == "HEAD" or head.status == 304):
+    if not lengths or head.status == 204 or not (method == "HEAD" or head.status == 304):
         return None
     return lengths[0]
 

@@ -107,3 +107,11 @@ def broke_before_answer(*, reused: bool, after_s: float, answer_bytes: int) -> F
     """Which failure it is when a connection ends before a whole answer head."""
     stale = reused and not answer_bytes and after_s < STALE_S_MAX
     return Failure.STALE if stale else Failure.BROKEN
+
+
+def refuses_reuse(status: int, *, reused: bool, closes: bool, after_s: float) -> bool:
+    """Whether an answer only says that the connection's time was over when we used it again.
+
+    RFC 9110 15.5.9: 408 with close on a resting connection; the request was not looked at.
+    """
+    return status == 408 and reused and closes and after_s < STALE_S_MAX

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from balancer.core.outcome import CONSEQUENCES, Failure
 
-# Of attempts whose request was written: two repeats hide two broken backends in a row; a third
-# would mostly carry a poison request to one more backend.
-WRITTEN_ATTEMPTS_MAX = 3
+# Of attempts whose request was written: more would carry a poison request to ever more backends, and
+# by then passive ejection is at work on broken ones.
+WRITTEN_ATTEMPTS_MAX = 5
 # A connection that rested longer may be at the end of its backend's keep-alive time; a request that
 # cannot be repeated does not take that risk (Node.js closes after 5 s, gunicorn after 2 s).
 UNREPEATABLE_REST_S_MAX = 1.0
@@ -39,6 +39,11 @@ class Attempted:
     attempts: int
     written_attempts: int
     choices: int
+
+
+def counts(failure: Failure, *, written: bool) -> bool:
+    """Whether an attempt is one of WRITTEN_ATTEMPTS_MAX; a connection that had gone reached nobody."""
+    return written and failure is not Failure.STALE
 
 
 def refusal(facts: Attempted) -> str | None:

@@ -11,8 +11,13 @@ from balancer.wire.options import no_delay
 
 # Accept in batches, but let the connections just accepted have their turn.
 BATCH = 64
-# Out of descriptors or memory: existing connections will end; trio waits as long.
-EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# A full backlog of 4,096 and what comes meanwhile.
+EMPTY_BATCHES_MAX = 128
+# accept(2): the error of a connection that died in the queue; the next one is worth a try at once.
+OF_THE_CONNECTION = frozenset(
+    {errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EHOSTUNREACH}
+)
+# Anything else (no descriptors, no memory, a filter) lasts; trio pauses as long.
 PAUSE_S = 0.1
 
 
@@ -22,8 +27,7 @@ async def accept_connections(service: Service, listener: Sock, nursery: trio.Nur
         try:
             more = accept_ready(service, listener, nursery)
         except OSError as exc:
-            # A connection that died in the queue, or no room: neither ends the listener.
-            await trio.sleep(PAUSE_S if exc.errno in EXHAUSTED else 0)
+            await trio.sleep(0 if exc.errno in OF_THE_CONNECTION else PAUSE_S)
             continue
         if more:
             await trio.lowlevel.checkpoint()
@@ -42,6 +46,20 @@ def accept_ready(service: Service, listener: Sock, nursery: trio.Nursery) -> boo
         connection = ClientConnection(service, sock, _host_of(peer), _name_of(sock))
         nursery.start_soon(connection.serve)
     return True
+
+
+def empty(service: Service, listener: Sock, nursery: trio.Nursery) -> None:
+    """Accept what still waits in the queue of a listener that is about to be closed.
+
+    Bounded: who connects faster than this is not kept out by a close that never comes.
+    """
+    for _ in range(EMPTY_BATCHES_MAX):
+        try:
+            if not accept_ready(service, listener, nursery):
+                return
+        except OSError as exc:
+            if exc.errno not in OF_THE_CONNECTION:
+                return
 
 
 def _host_of(peer: object) -> str:

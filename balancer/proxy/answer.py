@@ -16,7 +16,7 @@ from balancer.core.framing import (
     wants_keep_alive,
 )
 from balancer.core.message import BadMessage, ResponseHead
-from balancer.core.outcome import Failure, broke_before_answer
+from balancer.core.outcome import Failure, broke_before_answer, refuses_reuse
 from balancer.proxy.exchange_state import Exchange
 from balancer.proxy.faults import AttemptFailed, failure_of
 from balancer.proxy.idle import UpstreamConnection
@@ -36,7 +36,15 @@ async def pass_answer(exchange: Exchange, connection: UpstreamConnection) -> tup
 
     Raises AttemptFailed; `exchange.answer_begun` says whether the client has seen a byte.
     """
+    began = trio.current_time()
     head = await _final_head(exchange, connection)
+    if refuses_reuse(
+        head.status,
+        reused=connection.reused,
+        closes=not wants_keep_alive(head.minor, head.fields),
+        after_s=trio.current_time() - began,
+    ):
+        raise AttemptFailed(Failure.STALE)
     assert exchange.head is not None
     method = exchange.head.method
     try:
@@ -50,7 +58,8 @@ async def pass_answer(exchange: Exchange, connection: UpstreamConnection) -> tup
         and down.kind is not BodyKind.UNTIL_CLOSE
         and not exchange.service.draining
     )
-    exchange.answer_wait_s = exchange.pool.limits.idle_s
+    exchange.idle_s = exchange.pool.limits.idle_s
+    exchange.answer_begins()
     exchange.record.status = head.status
     out = response_bytes(
         head,
@@ -75,7 +84,8 @@ def _connection_option(exchange: Exchange) -> bytes | None:
 
 async def _final_head(exchange: Exchange, connection: UpstreamConnection) -> ResponseHead:
     """Pass interim answers on and return the final one's head."""
-    exchange.answer_wait_s = exchange.pool.limits.response_s
+    response_s = exchange.pool.limits.response_s
+    exchange.expect_head(response_s)
     began = trio.current_time()
     for _ in range(INTERIM_MAX):
         head = await _next_head(exchange, connection, began)
@@ -92,7 +102,9 @@ async def _final_head(exchange: Exchange, connection: UpstreamConnection) -> Res
                 head_length=None,
                 panic=False,
             )
-            await _to_client(exchange, interim)
+            await _send_to_client(exchange, interim)
+            exchange.continued = True
+        exchange.expect_head(response_s)
     raise AttemptFailed(Failure.BAD_ANSWER, f"more than {INTERIM_MAX} interim answers")
 
 
@@ -138,8 +150,8 @@ async def _pass_body(
             await _pass_until_close(exchange, connection, out, down)
         else:
             await _pass_length(exchange, connection, out, framing.length)
-    except AttemptFailed:
-        if down.kind is BodyKind.UNTIL_CLOSE:
+    except BaseException:
+        if down.kind is BodyKind.UNTIL_CLOSE and exchange.answer_begun:
             # Only a reset tells this client that what it has is not the whole.
             cut(exchange.sock)
         raise
@@ -185,6 +197,8 @@ async def _pass_chunks(
             out = b""
         if reader.done:
             return
+        if not reader.hungry:
+            continue
         arrived = await _from_backend(exchange, connection)
         if not arrived:
             raise AttemptFailed(Failure.BODY_CUT)
@@ -219,10 +233,14 @@ async def _to_client(exchange: Exchange, data: bytes, content: int = 0) -> None:
     if not exchange.answer_begun:
         exchange.answer_begun = True
         exchange.record.answer_at = trio.current_time()
+    await _send_to_client(exchange, data)
+    exchange.record.bytes_down += content
+
+
+async def _send_to_client(exchange: Exchange, data: bytes) -> None:
     try:
         await send(exchange.sock, exchange.waiter, data, exchange.service.limits.body_s)
     except Interrupted as exc:
         raise AttemptFailed(failure_of(exc, Failure.CLIENT_STALLED)) from exc
     except OSError as exc:
         raise AttemptFailed(Failure.CLIENT_LEFT) from exc
-    exchange.record.bytes_down += content

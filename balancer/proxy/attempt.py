@@ -65,10 +65,9 @@ async def _connection_to(
 async def _talk(exchange: Exchange, connection: UpstreamConnection) -> tuple[int, bool]:
     """Send the request and pass its answer on: the status, and whether the connection may rest."""
     body = exchange.body
-    pieces = [exchange.upstream_head, *map(body.encoded, body.restart())]
+    first = exchange.upstream_head + body.encoded(body.restart())
     if body.complete and body.chunked:
-        pieces.append(trailer_bytes(body.trailers))
-    first = b"".join(pieces)
+        first += trailer_bytes(body.trailers)
     exchange.record.bytes_up = body.bytes_taken
     try:
         sent = send_now(connection.sock, first)
@@ -116,12 +115,12 @@ async def _upload(exchange: Exchange, connection: UpstreamConnection, rest: byte
         await _send_rest(exchange, connection, waiter, rest)
         exchange.body_sent = True
     except AttemptFailed as exc:
-        exchange.waiter.interrupt(Stopped(exc.failure, exc.detail))
+        exchange.upload_failed(Stopped(exc.failure, exc.detail))
     except Interrupted as exc:
-        exchange.waiter.interrupt(Stopped(failure_of(exc, Failure.SEND_STALLED)))
+        exchange.upload_failed(Stopped(failure_of(exc, Failure.SEND_STALLED)))
     except OSError:
         pass
-    exchange.upload_ended()
+    exchange.upload_ended(exchange.pool.limits.response_s)
 
 
 async def _send_rest(
@@ -131,7 +130,12 @@ async def _send_rest(
     end_sent = body.complete
     if rest:
         await send(connection.sock, waiter, rest, idle_s)
-    while piece := await body.next(waiter, exchange.service.limits.body_s):
+    pause_s = exchange.service.limits.body_s
+    if exchange.client_waits:
+        pause_s += exchange.pool.limits.response_s  # the backend's time to say 100 comes first
+    while piece := await body.next(waiter, pause_s):
+        exchange.body_begun()
+        pause_s = exchange.service.limits.body_s
         await send(connection.sock, waiter, body.encoded(piece), idle_s)
         exchange.record.bytes_up = body.bytes_taken
     if body.chunked and not end_sent:

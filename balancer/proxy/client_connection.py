@@ -1,5 +1,7 @@
 """One client connection: request after request, in order, until one side has had enough."""
 
+import contextlib
+
 import trio
 
 from balancer.core.message import BadMessage
@@ -10,6 +12,9 @@ from balancer.proxy.service import Service
 from balancer.wire.network import Sock
 from balancer.wire.streams import PeerClosed, linger, receive, receive_head
 from balancer.wire.waiting import Interrupted, Waiter
+
+# One is usual; more in pieces is somebody playing.
+EMPTY_LINES_MAX = 16
 
 
 class ClientConnection:
@@ -29,6 +34,7 @@ class ClientConnection:
         self._service.connections += 1
         try:
             if await self._serve_requests():
+                self._waiter.calm()
                 await linger(self._sock, self._waiter)
         except Exception as exc:  # noqa: BLE001 - the wall between connections
             await self._crashed(exc)
@@ -63,18 +69,30 @@ class ClientConnection:
         return False
 
     async def _first_bytes(self) -> bool:
-        """Rest until the next request begins; False when there will be none."""
-        if self._buffer:
-            return True
+        """Rest until the next request begins; False when there will be none.
+
+        Empty lines before a request line are forgiven, a few of them (RFC 9112 2.2), and are no
+        request: old clients end a body with one too many.
+        """
+        for _ in range(EMPTY_LINES_MAX):
+            while self._buffer[:2] == b"\r\n":
+                del self._buffer[:2]
+            if self._buffer and self._buffer != b"\r":
+                return True
+            arrived = await self._resting()
+            if not arrived:
+                return False
+            self._buffer += arrived
+        return True
+
+    async def _resting(self) -> bytes:
         resting = self._service.resting
         resting.add(self._waiter)
         try:
-            arrived = await self._rest()
+            return await self._rest()
         finally:
             resting.discard(self._waiter)
             self._waiter.calm()
-        self._buffer += arrived
-        return bool(arrived)
 
     async def _rest(self) -> bytes:
         deadline = trio.current_time() + self._service.limits.idle_s
@@ -94,7 +112,7 @@ class ClientConnection:
         limits = self._service.limits
         deadline = began + limits.header_s
         try:
-            raw = await receive_head(
+            return await receive_head(
                 self._sock,
                 self._waiter,
                 self._buffer,
@@ -108,12 +126,11 @@ class ClientConnection:
             if b"\n" not in self._buffer and len(self._buffer) > limits.head_bytes_max:
                 raise BadMessage(414, "the request target is too long") from exc
             raise
-        # RFC 9112 2.2: one empty line before a request line is forgiven.
-        return raw.removeprefix(b"\r\n")
 
     async def _crashed(self, exc: Exception) -> None:
         exchange = self._exchange
         self._service.crashed(exchange.request_id.decode() if exchange else "", exc)
         if exchange is not None and not exchange.answer_begun:
             reply = Reply(status=500, sentence="internal error", proxy_error="proxy_internal_error")
-            await exchange.reply(reply)
+            with contextlib.suppress(Exception):  # whatever crashed may crash again
+                await exchange.reply(reply)

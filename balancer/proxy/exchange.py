@@ -75,6 +75,7 @@ def _understand(exchange: Exchange, raw: bytes) -> RequestHead:
     exchange.keep_alive = (
         wants_keep_alive(head.minor, head.fields) and not exchange.service.draining
     )
+    exchange.expects_continue = bool(head.minor and head.values(b"expect"))
     exchange.body = RequestBody(exchange.sock, exchange.buffer, framing)
     hop = Hop(
         client=record.client.encode("ascii", "replace"),
@@ -110,7 +111,7 @@ async def _attempts(exchange: Exchange, head: RequestHead) -> None:
         failed = await _attempt(exchange, view, fresh=bool(tried), idempotent=idempotent)
         if failed is None:
             return
-        written_attempts += exchange.written
+        written_attempts += retry.counts(failed.failure, written=exchange.written)
         tried.add(view.id.address)
         why_not = retry.refusal(
             retry.Attempted(
@@ -137,6 +138,7 @@ async def _attempt(
     exchange.record.attempts.append(attempt)
     exchange.backend = view
     exchange.written = exchange.body_sent = exchange.uploading = False
+    exchange.upload_fault = None
     evidence, reason = Evidence.IGNORED, "cancelled"
     rest_max_s = 0.0 if fresh else retry.rest_limit(idempotent)
     try:
@@ -148,12 +150,11 @@ async def _attempt(
         return exc
     finally:
         exchange.backend = None
-        exchange.answer_wait_s = 0.0
         exchange.waiter.calm()
         attempt.outcome = reason
         attempt.ended = trio.current_time()
-        exchange.pool.end(view.id.address)
         exchange.pool.record(view.id, evidence, reason, attempt.began)
+        exchange.pool.end(view.id.address)
     return None
 
 

@@ -58,7 +58,12 @@ class Exchange:
         self.broken = False
         self.body_sent = False
         self.uploading = False
-        self.answer_wait_s = 0.0
+        # Until when the backend's answer head must be there; None once it is.
+        self.head_due: float | None = None
+        self.idle_s = 0.0
+        self.expects_continue = False
+        self.continued = False
+        self.upload_fault: Stopped | None = None
         self.backend: BackendView | None = None
         self.pool: Pool
         self.body = RequestBody(sock, buffer, NO_BODY)
@@ -90,15 +95,46 @@ class Exchange:
         """Until when to wait for the backend's next bytes: not while the client still sends.
 
         The upload has deadlines of its own, and a client that is slow to ask must not make its
-        backend look slow to answer.
+        backend look slow to answer. One that waits for 100 (Continue) is not slow, though.
         """
-        return NEVER if self.uploading else trio.current_time() + self.answer_wait_s
+        if self.uploading and not self.client_waits:
+            return NEVER
+        return trio.current_time() + self.idle_s if self.head_due is None else self.head_due
 
-    def upload_ended(self) -> None:
+    @property
+    def client_waits(self) -> bool:
+        """Whether the client holds its body back until it is told to go on (RFC 9110 10.1.1)."""
+        return self.expects_continue and not self.continued
+
+    def expect_head(self, response_s: float) -> None:
+        """From now on the backend has `response_s` for its answer's head."""
+        self.head_due = trio.current_time() + response_s
+
+    def body_begun(self) -> None:
+        """The client sends: now it is the upload that is waited for."""
+        waits, self.continued = self.client_waits, True
+        if waits and self.waiter.waiting and self.waiter.deadline == self.head_due:
+            self.waiter.move_deadline(NEVER)
+
+    def upload_failed(self, fault: Stopped) -> None:
+        """End the attempt, unless its answer is already on its way: that is passed on whole."""
+        if not self.answer_begun:
+            self.upload_fault = fault
+            self.waiter.interrupt(fault)
+
+    def upload_ended(self, response_s: float) -> None:
         """From now on the backend has to answer in its own time."""
         self.uploading = False
+        if self.head_due is not None:
+            self.expect_head(response_s)
         if self.waiter.waiting and self.waiter.deadline == NEVER:
             self.waiter.move_deadline(self.answer_deadline())
+
+    def answer_begins(self) -> None:
+        """The head is there: what becomes of the upload no longer ends the attempt."""
+        self.head_due = None
+        if self.upload_fault is not None:
+            self.waiter.withdraw(self.upload_fault)
 
     def notice_leaving(self, since: float) -> None:
         """End an attempt that has run since before `since` if its client has gone."""

@@ -21,8 +21,7 @@ class RequestBody:
         self._buffer = buffer
         self._chunks = ChunkReader() if framing.kind is BodyKind.CHUNKED else None
         self._left = framing.length
-        self._kept: list[bytes] = []
-        self._kept_bytes = 0
+        self._kept = bytearray()
         self.replayable = True
         self.bytes_taken = 0
         self.complete = framing.kind is BodyKind.NONE or (
@@ -40,13 +39,12 @@ class RequestBody:
     def take_arrived(self) -> None:
         """Take what has already come with the head. BadMessage."""
         if not self.complete and (piece := self._take()[0]):
-            self._kept.append(piece)
-            self._kept_bytes += len(piece)
+            self._kept += piece
 
-    def restart(self) -> list[bytes]:
+    def restart(self) -> bytes:
         """Everything taken so far, from the start; only while `replayable`."""
         assert self.replayable, "bytes of the body are gone"
-        return list(self._kept)
+        return bytes(self._kept)
 
     async def next(self, waiter: Waiter, timeout_s: float) -> bytes:
         """The next piece, b"" at the end. AttemptFailed with a failure of the client's."""
@@ -58,6 +56,8 @@ class RequestBody:
                     return piece
                 if ended:
                     break
+                if self._chunks is not None and not self._chunks.hungry:
+                    continue
                 arrived = await receive_within(self._sock, waiter, timeout_s)
             except BadMessage as exc:
                 raise AttemptFailed(Failure.CLIENT_BAD, exc.sentence) from exc
@@ -71,8 +71,8 @@ class RequestBody:
         return b""
 
     def encoded(self, piece: bytes) -> bytes:
-        """A piece as it goes on the wire."""
-        return chunk(piece) if self._chunks is not None else piece
+        """A piece as it goes on the wire; nothing for nothing."""
+        return chunk(piece) if self._chunks is not None and piece else piece
 
     def _take(self) -> tuple[bytes, bool]:
         if self._chunks is not None:
@@ -87,9 +87,8 @@ class RequestBody:
         return piece, self.complete
 
     def _keep(self, piece: bytes) -> None:
-        self._kept_bytes += len(piece)
-        if self._kept_bytes > KEPT_BYTES_MAX:
+        if len(self._kept) + len(piece) > KEPT_BYTES_MAX:
             self.replayable = False
             self._kept.clear()
         elif self.replayable:
-            self._kept.append(piece)
+            self._kept += piece

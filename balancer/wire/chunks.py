@@ -11,8 +11,12 @@ from balancer.wire.h11_heads import parse_trailer_line
 # 16 hexadecimal digits would overflow a signed 64-bit size; 15 are 2^60 bytes.
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})((?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?)\Z")
 SIZE_LINE_BYTES_MAX = 1024
-# CVE-2023-39326: extensions may cost more than the data; a body's worth of them is bounded.
+# CVE-2023-39326: extensions may cost more than the data. Each chunk may have as many bytes of them
+# as of data and a few more; what goes beyond that adds up to this at most.
 EXTENSION_BYTES_MAX = 16 * 1024
+EXTENSION_BYTES_FREE = 16
+# Chunks of one byte cost a microsecond each: so many at a time, and others get their turn.
+CHUNKS_AT_ONCE = 256
 TRAILER_BYTES_MAX = 16 * 1024
 
 _SIZE, _DATA, _DATA_END, _TRAILERS, _DONE = range(5)
@@ -21,10 +25,19 @@ _SIZE, _DATA, _DATA_END, _TRAILERS, _DONE = range(5)
 class ChunkReader:
     """Takes chunk by chunk out of a buffer that grows at its end.
 
-    `done` turns true at the end of the body; what follows in the buffer is left there.
+    `done` turns true at the end of the body; what follows in the buffer is left there. `hungry`:
+    the buffer holds nothing more to take, so more must be read.
     """
 
-    __slots__ = ("_extension_bytes", "_left", "_state", "_trailer_bytes", "_trailers", "done")
+    __slots__ = (
+        "_extension_bytes",
+        "_left",
+        "_state",
+        "_trailer_bytes",
+        "_trailers",
+        "done",
+        "hungry",
+    )
 
     def __init__(self) -> None:
         self._state = _SIZE
@@ -33,18 +46,23 @@ class ChunkReader:
         self._trailer_bytes = 0
         self._trailers: list[tuple[bytes, bytes]] = []
         self.done = False
+        self.hungry = True
 
     @property
     def trailers(self) -> Fields:
         return tuple(self._trailers)
 
     def take(self, buffer: bytearray) -> bytes:
-        """The payload that `buffer` holds, removed from it; b"" when it needs more or is done.
+        """Payload that `buffer` holds, removed from it; b"" when it needs more or is done.
 
-        Raises BadMessage(400) at the first byte that is not the coding.
+        At most CHUNKS_AT_ONCE chunks; `hungry` says whether the buffer had no more. Raises BadMessage(400) at the first byte that is not the coding.
         """
         out: list[bytes] = []
+        self.hungry = True
         while self._state != _DONE and buffer:
+            if len(out) >= CHUNKS_AT_ONCE:
+                self.hungry = False
+                break
             if self._state == _DATA:
                 piece = bytes(buffer[: self._left])
                 del buffer[: len(piece)]
@@ -86,10 +104,11 @@ class ChunkReader:
         match = _SIZE_LINE.match(line)
         if match is None:
             raise BadMessage(400, "a chunk size is not a hexadecimal number")
-        self._extension_bytes += len(match[2])
-        if self._extension_bytes > EXTENSION_BYTES_MAX:
-            raise BadMessage(400, f"more than {EXTENSION_BYTES_MAX} bytes of chunk extensions")
         self._left = int(match[1], 16)
+        beyond = len(match[2]) - self._left - EXTENSION_BYTES_FREE
+        self._extension_bytes = max(self._extension_bytes + beyond, 0)
+        if self._extension_bytes > EXTENSION_BYTES_MAX:
+            raise BadMessage(400, "far more bytes of chunk extensions than of data")
         self._state = _DATA if self._left else _TRAILERS
 
     def _take_trailer(self, line: bytes) -> None:

@@ -26,36 +26,32 @@ class PeerClosed(Exception):
 
 async def receive(sock: Sock, waiter: Waiter, deadline: float) -> bytes:
     """Some bytes, b"" at the end of the stream. TimedOut, Interrupted, OSError."""
+    await waiter.breathe()
     while True:
         try:
-            data = sock.recv(READ_BYTES_MAX)
+            return sock.recv(READ_BYTES_MAX)
         except BlockingIOError:
             await waiter.readable(sock, deadline)
-        else:
-            await waiter.breathe()
-            return data
 
 
 async def receive_within(sock: Sock, waiter: Waiter, timeout_s: float) -> bytes:
     """`receive`, at most `timeout_s` from the moment at which it would block."""
+    await waiter.breathe()
     try:
-        data = sock.recv(READ_BYTES_MAX)
+        return sock.recv(READ_BYTES_MAX)
     except BlockingIOError:
         return await receive(sock, waiter, trio.current_time() + timeout_s)
-    await waiter.breathe()
-    return data
 
 
 async def send(sock: Sock, waiter: Waiter, data: bytes, timeout_s: float) -> None:
     """All of `data`; at most `timeout_s` without progress. TimedOut, Interrupted, OSError."""
+    await waiter.breathe()
     sent = send_now(sock, data)
     if sent < len(data):
         view = memoryview(data)
         while sent < len(data):
             await waiter.writable(sock, trio.current_time() + timeout_s)
             sent += send_now(sock, view[sent:])
-    else:
-        await waiter.breathe()
 
 
 def send_now(sock: Sock, data: bytes | memoryview) -> int:

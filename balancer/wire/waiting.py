@@ -100,11 +100,21 @@ class Waiter:
         return self._sock is not None
 
     async def breathe(self) -> None:
-        """Count one socket call that did not block; after TURNS_MAX of them let others run."""
+        """Before a socket call: after TURNS_MAX of them without a wait, let others run.
+
+        Also where somebody who never has to wait hears of an interruption. Never between taking
+        bytes and handing them on: a cancellation there would lose them.
+        """
         self._turns += 1
         if self._turns >= TURNS_MAX:
             self._turns = 0
             await trio.lowlevel.checkpoint()
+            self._raise_if_interrupted()
+
+    def withdraw(self, reason: Interrupted) -> None:
+        """Take back an interruption that has not been delivered yet."""
+        if self._reason is reason:
+            self._reason = None
 
 
 class Timekeeper:

@@ -1,6 +1,5 @@
 """One worker: everything that serves clients, composed, and how it starts, drains and ends."""
 
-import contextlib
 import ipaddress
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from balancer.core.backend import BackendId
 from balancer.core.outcome import Failure
 from balancer.core.routes import RouteTable
 from balancer.core.snapshot import PoolSnapshot
-from balancer.proxy.accepting import accept_connections, accept_ready
+from balancer.proxy.accepting import accept_connections, empty
 from balancer.proxy.faults import GoingAway, Stopped
 from balancer.proxy.pool import Pool, PoolLimits
 from balancer.proxy.service import ClientLimits, Running, Service
@@ -115,9 +114,7 @@ class Worker:
                                     accept_connections, self.service, listener, connections
                                 )
                     for listener in listeners:
-                        with contextlib.suppress(OSError):
-                            while accept_ready(self.service, listener, connections):
-                                pass
+                        empty(self.service, listener, connections)
                         listener.close()
         finally:
             self.service.idle.close()

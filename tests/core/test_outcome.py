@@ -13,6 +13,7 @@ from balancer.core.outcome import (
     broke_before_answer,
     client_is_gone,
     evidence_of_status,
+    refuses_reuse,
 )
 from balancer.core.replies import REASONS
 from healthcheck.core.verdict import Evidence
@@ -112,3 +113,19 @@ def test_a_break_is_stale_only_at_once_on_a_connection_that_rested(
 ) -> None:
     found = broke_before_answer(reused=reused, after_s=after_s, answer_bytes=answer_bytes)
     assert found is failure
+
+
+@pytest.mark.parametrize(
+    ("status", "reused", "closes", "after_s", "refuses"),
+    [
+        (408, True, True, 0.1, True),
+        (200, True, True, 0.1, False),
+        (408, False, True, 0.1, False),
+        (408, True, False, 0.1, False),
+        (408, True, True, 1.0, False),
+    ],
+)
+def test_a_408_that_crosses_our_request_says_the_connection_was_over(
+    status: int, reused: bool, closes: bool, after_s: float, refuses: bool
+) -> None:
+    assert refuses_reuse(status, reused=reused, closes=closes, after_s=after_s) is refuses
