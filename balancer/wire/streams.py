@@ -17,6 +17,7 @@ READ_BYTES_MAX = 64 * 1024
 # for its unread bytes does not destroy our last words on their way (RFC 9112 9.6).
 LINGER_S = 2.0
 LINGER_BYTES_MAX = 4 * 1024 * 1024
+_NEVER_IN_HEADS = (b"\n\n", b"\n\r\n", b"\r\r", b"\0")
 _CUT = struct.pack("ii", 1, 0)
 
 
@@ -81,7 +82,7 @@ async def receive_head(
             raise BadMessage(too_large, f"the head is longer than {limit} bytes")
         fresh = buffer[searched:]
         # An end that only a lenient reader sees, or bytes that are no text: not worth a wait.
-        if b"\n\n" in fresh or b"\n\r\n" in fresh or b"\0" in fresh:
+        if any(odd in fresh for odd in _NEVER_IN_HEADS):
             raise BadMessage(400, "a line of the head does not end in CRLF")
         searched = max(len(buffer) - 3, 0)
         data = await receive(sock, waiter, deadline())
