@@ -187,7 +187,10 @@ class Passive(_Table):
         default=300.0, description="No ejection lasts longer than this."
     )
     max_ejected_ratio: float = Field(
-        default=0.5, ge=0, le=1, description="Never eject more than this share of a pool."
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Never eject more than this share of a pool (0.5 is one of two or three).",
     )
     end_on_pass: bool = Field(default=True, description="A passed probe ends an ejection early.")
 

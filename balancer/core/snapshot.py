@@ -34,6 +34,7 @@ class PoolSnapshot:
     steady: tuple[BackendView, ...]
     pending: frozenset[str]
     panic: bool
+    numbers: str
     summary: str
 
     @property
@@ -45,10 +46,11 @@ class PoolSnapshot:
         """Why that backend does or does not take new requests, in words."""
         for view in self.backends:
             if view.id.address == address:
-                return self._explain(view)
+                return self.explain_view(view)
         return f"pool {self.name} has no backend {address}"
 
-    def _explain(self, view: BackendView) -> str:
+    def explain_view(self, view: BackendView) -> str:
+        """The same for a view at hand, which may have newer words than the snapshot's own."""
         why = f": {view.reason}" if view.reason else ""
         if view.admin is not AdminState.READY:
             return f"takes no new requests: {view.admin.value} by the operator"
@@ -62,7 +64,8 @@ class PoolSnapshot:
                 return f"takes requests although {state}, because the pool is in panic{why}"
             return f"takes no new requests: {state}{why}"
         if view.on_trial and not self.panic:
-            limit = f", at most {view.limit} at a time" if view.limit is not None else ""
+            limited = view.limit is not None and self.steady
+            limit = f", at most {view.limit} at a time" if limited else ""
             return f"takes requests on trial{limit}{why}"
         return f"takes requests{why}"
 
@@ -89,7 +92,15 @@ def pool_snapshot(
         if view.admin is AdminState.READY and view.weight > 0 and view.id.address not in waiting
     ]
     usable = tuple(view for view in backends if view.available and view.weight > 0)
-    panic = _is_panic(len(usable), len(counted), panic_below=panic_below, was_panic=was_panic)
+    # While a first verdict is still to come, panic does not begin: it may yet be a PASS.
+    may_panic = was_panic or not any(
+        view.weight > 0 and view.admin is AdminState.READY and view.id.address in waiting
+        for view in backends
+    )
+    panic = may_panic and _is_panic(
+        len(usable), len(counted), panic_below=panic_below, was_panic=was_panic
+    )
+    numbers = f"{len(usable)} of {len(counted) + len(waiting)} backends available"
     candidates = tuple(_as_in_panic(view) for view in counted) if panic else _unlimited(usable)
     on_trial = any(view.on_trial for view in candidates)
     return PoolSnapshot(
@@ -100,7 +111,8 @@ def pool_snapshot(
         steady=tuple(view for view in candidates if not view.on_trial) if on_trial else candidates,
         pending=waiting,
         panic=panic,
-        summary=_summary(len(usable), len(counted) + len(waiting), panic=panic),
+        numbers=numbers,
+        summary=f"panic: {numbers}, too few; health and ejection are ignored" if panic else numbers,
     )
 
 
@@ -126,15 +138,6 @@ def _is_panic(usable: int, counted: int, *, panic_below: float, was_panic: bool)
 def _as_in_panic(view: BackendView) -> BackendView:
     """Ejection is ignored in panic, and with it what follows from having been ejected."""
     return replace(view, on_trial=False, limit=None) if view.on_trial else view
-
-
-def _summary(usable: int, counted: int, *, panic: bool) -> str:
-    if panic:
-        return (
-            f"panic: {usable} of {counted} backends available, too few; "
-            "health and ejection are ignored"
-        )
-    return f"{usable} of {counted} backends available"
 
 
 # With nothing but unrepeatable requests a backend on trial would wait for ever for its one success;

@@ -38,32 +38,41 @@ class Pool:
     def __init__(
         self, snapshot: PoolSnapshot, policy: Policy, limits: PoolLimits, report: Report
     ) -> None:
-        self.snapshot = snapshot
         self.policy = policy
         self.limits = limits
-        self.in_flight: dict[str, int] = {view.id.address: 0 for view in snapshot.backends}
+        self.in_flight: dict[str, int] = {}
         self.tallies: dict[str, Tally] = {}
         self._report = report
-        self._keeping = frozenset(view.id.address for view in snapshot.candidates)
+        self._known: frozenset[str] = frozenset()
         self._unrepeatable = 0
+        self.snapshot: PoolSnapshot
+        self.apply(snapshot)
 
     @property
     def name(self) -> str:
         return self.snapshot.name
 
-    def apply(self, snapshot: PoolSnapshot) -> None:
-        """Swap in a new snapshot; counts of backends that are gone stay until they are zero."""
+    def apply(self, snapshot: PoolSnapshot) -> bool:
+        """Swap in a new snapshot; whether other backends are in it than before.
+
+        Counts of backends that are gone stay until they are zero.
+        """
         self.snapshot = snapshot
         self._keeping = frozenset(view.id.address for view in snapshot.candidates)
-        known = {view.id.address for view in snapshot.backends}
+        self._on_trial = frozenset(view.id.address for view in snapshot.backends if view.on_trial)
+        known = frozenset(view.id.address for view in snapshot.backends)
+        if known == self._known:
+            return False
+        self._known = known
         for address in known - self.in_flight.keys():
             self.in_flight[address] = 0
         for address in [a for a, n in self.in_flight.items() if n == 0 and a not in known]:
-            del self.in_flight[address]
-            self.tallies.pop(address, None)
-        for view in snapshot.backends:
-            if view.on_trial:
-                self.tallies.setdefault(view.id.address, Tally()).unsettled = True
+            self._forget(address)
+        return True
+
+    def _forget(self, address: str) -> None:
+        del self.in_flight[address]
+        self.tallies.pop(address, None)
 
     def pick(self, *, avoid: Collection[str], unrepeatable: bool) -> BackendView | None:
         """Choose and count in one step; whoever gets a backend must call `end` once."""
@@ -79,11 +88,8 @@ class Pool:
         """Return the count that `pick` took."""
         self.in_flight[address] -= 1
         assert self.in_flight[address] >= 0, "an attempt ended that never began"
-        if not self.in_flight[address] and all(
-            view.id.address != address for view in self.snapshot.backends
-        ):
-            del self.in_flight[address]
-            self.tallies.pop(address, None)
+        if not self.in_flight[address] and address not in self._known:
+            self._forget(address)
 
     def keeps_idle(self, address: str) -> bool:
         """Whether connections to this backend may rest: only while it may be picked."""
@@ -95,5 +101,5 @@ class Pool:
     def record(self, backend: BackendId, evidence: Evidence, reason: str, began: float) -> None:
         """Count an attempt that ended, and pass on what it says if that is news."""
         tally = self.tallies.setdefault(backend.address, Tally())
-        if tally.count(evidence):
+        if tally.count(evidence, on_trial=backend.address in self._on_trial):
             self._report(backend, evidence, reason, began)

@@ -4,7 +4,8 @@ The three machines meet here: what the operator says (ledger entries), what prob
 traffic says (the health table). Plain and synchronous; whoever calls passes `now`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from balancer.config.settings import Pool as PoolSettings
 from balancer.core.backend import BackendId, BackendView
@@ -39,6 +40,7 @@ class PoolBook:
         self._saved = saved
         self._panic = False
         self._changed_at: dict[str, float] = {}
+        self.views: dict[str, BackendView] = {}
         self.snapshot: PoolSnapshot
         self.set_entries(entries, now)
 
@@ -54,28 +56,29 @@ class PoolBook:
                 # Nobody looked at it meanwhile: what was known is worth nothing now.
                 self._table.remove(address)
             self._table.add(address, now, self._saved.get(address))
-            self._table.set_serving(address, entry.admin.serves)
+            self._table.set_serving(address, entry.admin.serves and entry.weight > 0)
             if known is not None and known.admin is not entry.admin:
                 self._changed_at[address] = now
         self.entries = wanted
         self._saved = {}
-        self.refresh()
+        self._draw(wanted)
 
     def verdict(self, address: str, verdict: Verdict, now: float) -> list[Change]:
         changes = self._table.verdict(address, verdict, now)
-        self.refresh()
+        self._draw_one(address)
         return changes
 
     def evidence(
         self, address: str, evidence: Evidence, reason: str, now: float, began: float
     ) -> list[Change]:
         changes = self._table.evidence(address, evidence, reason, now, began)
-        self.refresh()
+        self._draw_one(address)
         return changes
 
     def tick(self, now: float) -> list[Change]:
         changes = self._table.tick(now)
-        self.refresh()
+        for change in changes:
+            self._draw_one(change.target)
         return changes
 
     def next_event(self) -> float | None:
@@ -89,34 +92,58 @@ class PoolBook:
 
     def knows_enough(self) -> bool:
         """Whether the pool may start to serve: a first PASS, or every first verdict."""
-        return bool(self.snapshot.candidates) or not self.snapshot.pending
+        return self.snapshot.available > 0 or not self.snapshot.pending
 
     def dump(self, now: float) -> dict[str, object]:
-        """What a restart needs: health, ejections and cursors, by address."""
+        """What a restart needs: health, ejections and cursors, by address.
+
+        Nothing of a backend that is not probed: what was known of it is worth nothing by then.
+        """
         return {
-            "backends": {address: self._table.dump(address, now) for address in self.entries},
+            "backends": {
+                address: self._table.dump(address, now)
+                for address, entry in self.entries.items()
+                if entry.admin.probed
+            },
             "cursors": self.policy.dump(),
         }
 
-    def refresh(self) -> None:
-        """Draw the snapshot anew; the same object stays while nothing in it has changed."""
-        views = [self._view(entry) for entry in self.entries.values()]
-        pending = {
-            address
-            for address, entry in self.entries.items()
-            if entry.admin.serves and self._table.view(address).pending
+    def _draw_one(self, address: str) -> None:
+        """Draw one backend anew, and the pool only if that matters to a pick.
+
+        Most news changes nothing or only words, and must cost the same in a pool of a thousand as
+        in one of three.
+        """
+        entry = self.entries.get(address)
+        if entry is None:
+            return
+        before, after = self.views[address], self._view(entry)
+        if after == before:
+            return
+        if replace(after, reason=before.reason, since=before.since) == before:
+            self.views[address] = after
+        else:
+            self._draw([address])
+
+    def _draw(self, addresses: Iterable[str]) -> None:
+        """Draw these backends and the snapshot anew."""
+        fresh = {address: self._view(self.entries[address]) for address in addresses}
+        self.views = {
+            address: fresh.get(address) or self.views[address] for address in self.entries
         }
-        fresh = pool_snapshot(
+        self.snapshot = pool_snapshot(
             self.name,
             self.settings.policy,
-            views,
-            pending=pending,
+            tuple(self.views.values()),
+            pending={
+                address
+                for address, entry in self.entries.items()
+                if entry.admin.serves and self._table.is_pending(address)
+            },
             panic_below=self.settings.panic_below,
             was_panic=self._panic,
         )
-        self._panic = fresh.panic
-        if fresh != getattr(self, "snapshot", None):
-            self.snapshot = fresh
+        self._panic = self.snapshot.panic
 
     def _view(self, entry: LedgerEntry) -> BackendView:
         target = self._table.view(entry.address)

@@ -63,6 +63,8 @@ class Pools:
         self._worker = worker
         for book in self.books.values():
             self._watch(book)
+            if book.snapshot.panic:  # restored, so nothing else would tell
+                self._tell_panic(book)
 
     async def keep_time(self) -> None:
         """End ejections when their time is over; until cancelled."""
@@ -85,9 +87,11 @@ class Pools:
     def set_entries(self, name: str, entries: Sequence[LedgerEntry]) -> None:
         """Obey what the operator says of one pool now."""
         book = self.books[name]
-        book.set_entries(entries, trio.current_time())
+        now = trio.current_time()
+        book.set_entries(entries, now)
         self._watch(book)
-        self._tell(book, [])
+        # With fewer that serve, more may be out than is allowed.
+        self._tell(book, book.tick(now))
 
     def dump(self) -> dict[str, object]:
         now = trio.current_time()
@@ -117,14 +121,19 @@ class Pools:
         for change in changes:
             self._tell_change(book, change)
         if after.panic is not before.panic:
-            kind = EventKind.POOL_PANIC if after.panic else EventKind.POOL_RECOVERED
-            cause = f"{after.available} of {len(after.backends)} backends available"
-            self._events.add(kind, pool=book.name, cause=cause)
+            self._tell_panic(book)
         if changes:
             self.changed.set()
-            self._tick_scope.deadline = min(self._tick_scope.deadline, self._next_event())
+        self._tick_scope.deadline = min(self._tick_scope.deadline, self._next_event())
         self._news.set()
         self._news = trio.Event()
+
+    def _tell_panic(self, book: PoolBook) -> None:
+        """That the pool is in panic, or no longer is."""
+        snapshot = book.snapshot
+        kind = EventKind.POOL_PANIC if snapshot.panic else EventKind.POOL_RECOVERED
+        effect = None if snapshot.candidates else "nobody is left to take requests"
+        self._events.add(kind, pool=book.name, cause=snapshot.numbers, effect=effect)
 
     def _tell_change(self, book: PoolBook, change: Change) -> None:
         kind = KIND_OF_CHANGE.get((change.kind, change.new))

@@ -29,7 +29,7 @@ def pool_status(book: PoolBook, pool: Pool, now: float, wall: float) -> dict[str
         "panic": snapshot.panic,
         "available": snapshot.available,
         "summary": snapshot.summary,
-        "backends": [_backend_status(book, pool, view, now, wall) for view in snapshot.backends],
+        "backends": [_backend_status(book, pool, view, now, wall) for view in book.views.values()],
     }
 
 
@@ -49,7 +49,7 @@ def _backend_status(
         "on_trial": view.on_trial,
         "available": view.available,
         "reason": view.reason,
-        "explanation": book.snapshot.explain(address),
+        "explanation": book.snapshot.explain_view(view),
         "since": iso(wall - (now - view.since)),
         "in_flight": pool.in_flight.get(address, 0),
         "requests": tally.requests,

@@ -36,13 +36,14 @@ class Names:
     def follow(self, addresses: Iterable[str]) -> None:
         """From now on know these addresses, and forget all others."""
         wanted = {text: parse_address(text) for text in addresses}
+        before = self._names.keys()
         self._names = {text: address for text, address in wanted.items() if address.is_name}
         known = {text: self._found[text] for text in self._names.keys() & self._found.keys()}
         for text, address in wanted.items():
             if not address.is_name:
                 known[text] = (_target(address),)
         self._found = known
-        if self._names.keys() - known.keys():
+        if self._names.keys() - before:
             self._wanted.set()
 
     async def run(self) -> None:
@@ -61,10 +62,16 @@ class Names:
                 found = await self._network.resolve(address.host, address.port)
         except (OSError, trio.TooSlowError) as exc:
             kept = "the last answer is kept" if text in self._found else "no answer yet"
-            self._log.warning("name.unknown", backend=text, because=str(exc), effect=kept)
+            self._log.warning("name.unknown", backend=text, because=_why(exc), effect=kept)
             return
         if text in self._names:
             self._found[text] = found
+
+
+def _why(exc: Exception) -> str:
+    if isinstance(exc, OSError):
+        return exc.strerror or str(exc)
+    return f"no answer in {LOOK_UP_S:g} s"
 
 
 def _target(address: Address) -> Target:

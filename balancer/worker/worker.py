@@ -73,13 +73,14 @@ class Worker:
     def apply(self, snapshot: PoolSnapshot) -> None:
         """Serve from `snapshot` from the next pick on, and rest no connection it does not want."""
         pool = self.service.pools[snapshot.name]
-        pool.apply(snapshot)
+        others = pool.apply(snapshot)
         self.service.idle.close_for(
             backend
             for backend in self._resting_of(snapshot.name)
             if not pool.keeps_idle(backend[1])
         )
-        self._follow_names()
+        if others:
+            self._follow_names()
 
     def _resting_of(self, pool: str) -> list[BackendId]:
         return [backend for backend in self.service.idle.backends() if backend.pool == pool]

@@ -105,8 +105,8 @@ def _serving(ejection: Ejection, now: float) -> Ejection:
 
 
 def most_ejected(serving: int, max_ratio: float) -> int:
-    """How many of `serving` targets may be out at once: the share, but one of two or more."""
-    if max_ratio <= 0 or serving < 2:
+    """How many of `serving` targets may be out at once: never more than the share, nor the only one."""
+    if serving < 2:
         return 0
     # A share such as 0.29 of 100 comes out of the multiplication a hair below 29.
-    return max(1, math.floor(serving * max_ratio + 1e-9))
+    return math.floor(serving * max_ratio + 1e-9)

@@ -45,6 +45,7 @@ class HealthTable:
             probe_cause=wording.NO_VERDICT_YET if checked else wording.NO_CHECKS,
             probe_since=now,
             ejection=Ejection(since=now),
+            known_since=now,
         )
         self._restore(entry, saved or {}, now)
         self._entries[target] = entry
@@ -84,6 +85,10 @@ class HealthTable:
 
     def view(self, target: str) -> TargetView:
         return self._entries[target].view(self._thresholds)
+
+    def is_pending(self, target: str) -> bool:
+        """Whether the first verdict is still to come."""
+        return self._entries[target].probe.state is Health.UNKNOWN
 
     def pace(self, target: str) -> Pace:
         """How often to probe: faster without a verdict, and while a streak is under way."""
@@ -163,6 +168,8 @@ class HealthTable:
         if entry is None or self._settings is None or evidence is Evidence.IGNORED:
             return []
         before = entry.ejection
+        if began is not None and began < entry.known_since:
+            return []  # of another life: it was out of sight since
         if before.standing is Standing.EJECTED or _from_before(before, began):
             return []
         entry.ejection_restored = False

@@ -1,5 +1,6 @@
 """The form in which health and ejection survive a restart: JSON-able, times as ages.
 
+Streaks are not kept: what comes after a restart does not follow in a row on what came before it.
 Refuses what it cannot read as a whole: damaged or foreign data is a new target, never a crash.
 """
 
@@ -17,7 +18,6 @@ SPAN_MAX_S = 1e10
 def dump_health(health: ProbeHealth, cause: str, since: float, now: float) -> dict[str, object]:
     return {
         "state": health.state.value,
-        "streak": health.streak,
         "cause": cause,
         "age_s": now - since,
     }
@@ -28,18 +28,17 @@ def load_health(saved: object, now: float) -> tuple[ProbeHealth, str, float] | N
     if not isinstance(saved, Mapping):
         return None
     state, cause = saved.get("state"), saved.get("cause")
-    streak, age_s = _count(saved.get("streak")), _span(saved.get("age_s"))
+    age_s = _span(saved.get("age_s"))
     if state not in (Health.HEALTHY, Health.UNHEALTHY) or not isinstance(cause, str):
         return None
-    if streak is None or age_s is None:
+    if age_s is None:
         return None
-    return ProbeHealth(Health(state), streak), cause, now - age_s
+    return ProbeHealth(Health(state)), cause, now - age_s
 
 
 def dump_ejection(ejection: Ejection, cause: str, now: float) -> dict[str, object]:
     return {
         "standing": ejection.standing.value,
-        "failures": ejection.failures,
         "times": ejection.times,
         "age_s": now - ejection.since,
         "left_s": None if ejection.until is None else max(0.0, ejection.until - now),
@@ -55,19 +54,18 @@ def load_ejection(
     if not isinstance(saved, Mapping):
         return None
     standing, cause = saved.get("standing"), saved.get("cause")
-    failures, times = _count(saved.get("failures")), _count(saved.get("times"))
+    times = _count(saved.get("times"))
     age_s, left_s = _span(saved.get("age_s")), _span(saved.get("left_s"))
     ejected_age_s = _span(saved.get("ejected_age_s"))
     if standing not in tuple(Standing) or not isinstance(cause, str):
         return None
-    if failures is None or times is None or age_s is None:
+    if times is None or age_s is None:
         return None
     if (standing == Standing.EJECTED) != (left_s is not None):
         return None
     return Ejection(
         since=now - age_s,
         standing=Standing(standing),
-        failures=failures,
         times=times,
         until=None if left_s is None else now + min(left_s, settings.max_s),
         ejected_at=None if ejected_age_s is None else now - ejected_age_s,

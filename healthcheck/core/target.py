@@ -51,6 +51,7 @@ class Entry:
     ejection: Ejection
     ejection_cause: str = ""
     ejection_restored: bool = False
+    known_since: float
     serving: bool = True
     refused: bool = False  # an ejection was due and not allowed, and that has been told
 

@@ -81,7 +81,9 @@ def test_news_of_one_that_is_out_changes_nothing() -> None:
     ("serving", "ratio", "most"),
     [
         (1, 1.0, 0),
-        (2, 0.1, 1),  # one of two or more, whatever the share
+        (2, 0.1, 0),  # a small share of few is nobody
+        (3, 0.2, 0),
+        (5, 0.2, 1),
         (3, 0.5, 1),
         (4, 0.5, 2),
         (10, 0.3, 3),

@@ -380,14 +380,38 @@ def test_restored_health_says_so_until_the_first_own_verdict() -> None:
     table.verdict("a", PASS, 103.0)
     restarted = restart(table, "a", now=110.0, then=1000.0)
     view = restarted.view("a")
-    assert (view.health, view.restored, view.streak) == (Health.UNHEALTHY, True, "1/2 passes")
+    assert (view.health, view.restored, view.streak) == (Health.UNHEALTHY, True, "")
     assert view.reason == "restored: 3 of 3 probes failed: connect refused"
     assert view.since == 992.0
     assert not view.pending
     restarted.verdict("a", VOID, 1001.0)
     assert restarted.view("a").restored
-    assert [c.new for c in restarted.verdict("a", PASS, 1002.0)] == ["healthy"]
+    assert restarted.verdict("a", PASS, 1002.0) == []
     assert not restarted.view("a").restored
+    assert [c.new for c in restarted.verdict("a", PASS, 1003.0)] == ["healthy"]
+
+
+def test_what_failed_before_a_restart_is_not_in_a_row_with_what_fails_after() -> None:
+    """Two failures, a restart, any number of successes and one failure made "3 in a row"."""
+    table = checked("a", "b")
+    fail(table, "a", 1, 100.0)
+    table.verdict("a", REFUSED, 100.0)
+    table.verdict("a", REFUSED, 101.0)
+    restarted = restart(table, "a", now=110.0, then=1000.0)
+    assert restarted.verdict("a", REFUSED, 1001.0) == []
+    fail(restarted, "a", 1, 1002.0)
+    assert not restarted.view("a").ejected
+
+
+def test_evidence_from_before_a_target_was_known_says_nothing_about_it() -> None:
+    """A maintenance forgets what was known; an attempt from before it must not count after."""
+    table = checked("a", "b")
+    table.remove("a")
+    table.add("a", 50.0)
+    table.verdict("a", PASS, 51.0)
+    for _ in range(10):
+        assert table.evidence("a", Evidence.FAILURE, "reset", 60.0, began=49.0) == []
+    assert not table.view("a").ejected
 
 
 def test_a_restored_ejection_goes_on_with_its_back_off() -> None:
@@ -452,8 +476,6 @@ EJECTION = {
         {"health": HEALTH | {"state": "unknown"}},
         {"health": HEALTH | {"state": ["healthy"]}},
         {"health": HEALTH | {"cause": None}},
-        {"health": HEALTH | {"streak": -1}},
-        {"health": HEALTH | {"streak": True}},
         {"health": HEALTH | {"age_s": math.nan}},
         {"health": HEALTH | {"age_s": "1"}},
         {"health": HEALTH | {"age_s": 10**400}},

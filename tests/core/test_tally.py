@@ -1,4 +1,4 @@
-"""Which evidence is news: every failure, and the first success after one."""
+"""Which evidence is news: every failure, the first success after one, and all on trial."""
 
 import pytest
 
@@ -23,5 +23,11 @@ S, F, I = Evidence.SUCCESS, Evidence.FAILURE, Evidence.IGNORED  # noqa: E741 - r
 )
 def test_what_is_news(unsettled: bool, evidence: list[Evidence], news: list[bool]) -> None:
     tally = Tally(unsettled=unsettled)
-    assert [tally.count(one) for one in evidence] == news
+    assert [tally.count(one, on_trial=False) for one in evidence] == news
     assert (tally.requests, tally.failures) == (len(evidence), evidence.count(F))
+
+
+def test_on_trial_every_success_is_news() -> None:
+    """The first one may be of an attempt from before the ejection, which says nothing."""
+    tally = Tally()
+    assert [tally.count(one, on_trial=True) for one in (S, S, I, S)] == [True, True, False, True]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from balancer.supervisor.state_file import write_durably
+from balancer.supervisor.state_file import NotDurable, write_durably
 from tests.support.crashing_disk import CrashingDisk, PowerCut
 
 PATH = Path("/var/lib/balancer/state.json")
@@ -58,6 +58,15 @@ def test_a_step_that_fails_before_the_rename_leaves_the_old_and_no_litter(step: 
     with pytest.raises(OSError, match="No space"):
         write_durably(disk, PATH, NEW)
     assert disk.names[PATH].written == OLD
+
+
+def test_a_folder_that_cannot_be_synced_is_told_apart() -> None:
+    """The new one is in its place by then, and may or may not survive a power cut."""
+    disk = disk_with_old()
+    disk.stop_at, disk.failure = steps_of_a_save() - 1, OSError(errno.EIO, "Input/output error")
+    with pytest.raises(NotDurable, match="Input/output error"):
+        write_durably(disk, PATH, NEW)
+    assert disk.names[PATH].written == NEW
 
 
 def test_the_fake_disk_does_tell_a_save_without_syncs_from_one_with_them() -> None:
