@@ -53,6 +53,8 @@ class AdminConnection:
         if body is None:
             return None
         self._midway = False
+        # The client has done its part; how long an answer may take is its giver's to bound.
+        self._scope.deadline = float("inf")
         path, _, query = head.target.partition("?")
         request = AdminRequest(
             method=head.method,

@@ -22,6 +22,7 @@ from balancer.core.ledger import Ledger
 from balancer.core.routes import RouteTable
 from balancer.proxy.service import ClientLimits
 from balancer.supervisor.effective import toml_in_force
+from balancer.supervisor.ending import Ending, Haste, cut_in_words
 from balancer.supervisor.events import EventKind, EventLog
 from balancer.supervisor.listeners import open_listener
 from balancer.supervisor.orders import Orders, backend_named, check_removable, overlay_of, pools_of
@@ -85,9 +86,7 @@ class Instance:
         )
         self._started = around.wall()
         self.accepting = trio.Event()
-        self._stop_asked = trio.Event()
-        self._patience = trio.CancelScope()
-        self._stop_limit_s = settings.shutdown_timeout
+        self._ending = Ending(limit_s=settings.shutdown_timeout, events=self.events)
 
     def _plan(self) -> WorkerPlan:
         client = self._settings.client
@@ -119,8 +118,8 @@ class Instance:
             async with trio.open_nursery() as background:
                 self._start_background(background, public)
                 await self._until_known()
-                await self._serve(listeners)
-                self.events.add(EventKind.INSTANCE_STOPPED, cause="every exchange has ended")
+                cut = await self._serve(listeners)
+                self.events.add(EventKind.INSTANCE_STOPPED, cause=cut_in_words(cut))
                 await trio.sleep(FAREWELL_S)
                 background.cancel_scope.cancel()
 
@@ -151,33 +150,20 @@ class Instance:
                 nursery.cancel_scope.cancel()
 
     async def _give_up_waiting(self, scope: trio.CancelScope) -> None:
-        await self._stop_asked.wait()
+        await self._ending.asked.wait()
         scope.cancel()
 
-    async def _serve(self, listeners: Sequence[Sock]) -> None:
+    async def _serve(self, listeners: Sequence[Sock]) -> int:
+        """Serve until told to stop; how many exchanges were cut then."""
+        places = ", ".join(listener.bind for listener in self._settings.listeners)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.worker.serve, listeners)
             self.accepting.set()
-            binds = ", ".join(listener.bind for listener in self._settings.listeners)
-            self.events.add(EventKind.LISTENER_OPEN, cause=f"listening on {binds}")
+            self.events.add(EventKind.LISTENER_OPEN, cause=f"listening on {places}")
             self.events.add(EventKind.INSTANCE_STARTED, cause=f"instance {self._around.name}")
-            await self._stop_asked.wait()
-            await self._wind_down()
-
-    async def _wind_down(self) -> None:
-        limit = self._stop_limit_s
-        self.events.add(
-            EventKind.INSTANCE_STOPPING,
-            cause="asked to stop",
-            effect=f"not ready for new traffic; running exchanges have {limit:g} s to finish",
-        )
-        cut = 0
-        with self._patience:
-            await trio.sleep(self._settings.readiness_delay)
-            cut = await self.worker.drain(limit)
-        if self._patience.cancelled_caught:
-            cut = await self.worker.drain(0)
-        self.events.add(EventKind.LISTENER_CLOSED, cause=f"drained, {cut} exchanges cut")
+            await self._ending.asked.wait()
+            delay_s = self._settings.readiness_delay
+            return await self._ending.carry_out(self.worker.drain, delay_s=delay_s, places=places)
 
     # ---- Control
 
@@ -206,7 +192,7 @@ class Instance:
         return [running_status(exchange, now) for exchange in running]
 
     def readiness(self) -> tuple[bool, list[str]]:
-        if self._stop_asked.is_set():
+        if self._ending.asked.is_set():
             return False, ["stopping"]
         if not self.accepting.is_set():
             return False, ["waiting for first verdicts of the health checks"]
@@ -218,50 +204,41 @@ class Instance:
         return exposition(cast(Figures, self.status(None)))
 
     def stop(self, *, now: bool) -> None:
-        if now:
-            self._patience.cancel()
-        self._stop_asked.set()
+        self._ending.ask(Haste.NOW if now else Haste.LIMITED)
+
+    def stop_sooner(self) -> None:
+        """Stop within `shutdown_timeout`; where that was asked already, now."""
+        self._ending.ask_sooner()
 
     def stop_without_limit(self) -> None:
         """Stop when the last exchange has ended, however long that takes."""
-        self._stop_limit_s = float("inf")
-        self._stop_asked.set()
+        self._ending.ask(Haste.NO_LIMIT)
 
     async def add(self, pool: str, address: str, weight: int | None) -> Done:
         backend = backend_named(pool, address)
-        return await self._orders.give(
-            EventKind.BACKEND_ADDED, backend, lambda ledger: ledger.add(*backend, weight)
-        )
+        return await self._orders.give(backend, lambda ledger: ledger.add(*backend, weight))
 
     async def drain(self, pool: str, address: str) -> Done:
         backend = backend_named(pool, address)
-        return await self._orders.give(
-            EventKind.BACKEND_DRAINING, backend, lambda ledger: ledger.drain(*backend)
-        )
+        return await self._orders.give(backend, lambda ledger: ledger.drain(*backend))
 
     async def ready(self, pool: str, address: str) -> Done:
         backend = backend_named(pool, address)
-        return await self._orders.give(
-            EventKind.BACKEND_READY, backend, lambda ledger: ledger.ready(*backend)
-        )
+        return await self._orders.give(backend, lambda ledger: ledger.ready(*backend))
 
     async def maintenance(self, pool: str, address: str) -> Done:
         backend = backend_named(pool, address)
-        return await self._orders.give(
-            EventKind.BACKEND_MAINTENANCE, backend, lambda ledger: ledger.maintenance(*backend)
-        )
+        return await self._orders.give(backend, lambda ledger: ledger.maintenance(*backend))
 
     async def weight(self, pool: str, address: str, weight: int) -> Done:
         backend = backend_named(pool, address)
-        return await self._orders.give(
-            EventKind.BACKEND_WEIGHT, backend, lambda ledger: ledger.set_weight(*backend, weight)
-        )
+        return await self._orders.give(backend, lambda ledger: ledger.set_weight(*backend, weight))
 
     async def remove(self, pool: str, address: str, *, force: bool) -> Done:
         backend = backend_named(pool, address)
         check_removable(len(self.worker.running(backend)), backend, force=force)
-        done = await self._orders.give(
-            EventKind.BACKEND_REMOVED, backend, lambda ledger: ledger.remove(*backend)
-        )
+        done = await self._orders.give(backend, lambda ledger: ledger.remove(*backend))
+        if not force:
+            return done  # what was picked while the order was saved may finish
         cut = self.worker.cut(backend)
         return done if not cut else Done(changed=True, message=f"{done.message}; {cut} cut")

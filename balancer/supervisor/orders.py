@@ -1,4 +1,4 @@
-"""The operator's orders: checked, made durable, applied, told; in this sequence, one at a time.
+"""The operator's orders: checked, made durable, told, applied; in this sequence, one at a time.
 
 An order is acknowledged only when it would survive a crash. What cannot be saved is not applied.
 """
@@ -10,16 +10,19 @@ import trio
 
 from balancer.admin.control import Done, NotApplied
 from balancer.core.address import AddressError, parse_address
-from balancer.core.backend import BackendId
-from balancer.core.ledger import Applied, Ledger, Refused
+from balancer.core.backend import AdminState, BackendId
+from balancer.core.ledger import Applied, Ledger, LedgerEntry, Refused
 from balancer.supervisor.events import EventKind, EventLog
 from balancer.supervisor.pools import Pools
 from balancer.supervisor.state_file import StateStore
 
 # Health changes are saved in the background, at most this often; orders at once.
 SAVE_EVERY_S = 1.0
-# How long a disk may take before an order is refused.
-SAVE_S_MAX = 10.0
+# How long a disk may take before an order is refused: much less than a client of the API waits, or
+# nobody would be there to hear why.
+SAVE_S_MAX = 3.0
+# A disk that is full or gone is seldom back in a second, and every try is a line in the log.
+RETRY_S = 5.0
 FORMAT = 1
 
 
@@ -35,50 +38,103 @@ class Orders:
         self._one_at_a_time = trio.Lock()
 
     async def give(
-        self,
-        kind: EventKind,
-        backend: BackendId,
-        order: Callable[[Ledger], tuple[Ledger, Applied]],
+        self, backend: BackendId, order: Callable[[Ledger], tuple[Ledger, Applied]]
     ) -> Done:
         """Carry out an order. Refused: it makes no sense; NotApplied: it could not be saved."""
         async with self._one_at_a_time:
             ledger, applied = order(self.ledger)
             if applied.changed:
-                # Saved and not applied, or the reverse, must not come of a caller that went away.
-                with trio.CancelScope(shield=True):
-                    await self._save(ledger)
-                    self.ledger = ledger
-                    self._pools.set_entries(backend.pool, ledger.entries(backend.pool))
-                    cause = f"by the operator: {applied.message}"
-                    self._events.add(kind, pool=backend.pool, backend=backend.address, cause=cause)
+                await self._save_order(ledger, backend, applied.message)
+                before, self.ledger = self.ledger, ledger
+                # Told first: what follows from it is told while the pool obeys.
+                self._tell(backend, before)
+                self._pools.set_entries(backend.pool, ledger.entries(backend.pool))
         return Done(changed=applied.changed, message=applied.message)
 
     async def keep_saved(self) -> None:
-        """Save health and ejections after they changed, and once on the way out."""
+        """Save health and ejections after they changed, again if it failed, and on the way out."""
+        saved = True
         try:
             while True:
-                await self._pools.changed.wait()
+                if saved:
+                    await self._pools.changed.wait()
                 self._pools.changed = trio.Event()
-                await self._save_quietly()
-                await trio.sleep(SAVE_EVERY_S)
+                saved = await self._save_quietly()
+                await trio.sleep(SAVE_EVERY_S if saved else RETRY_S)
         finally:
-            with trio.move_on_after(SAVE_EVERY_S, shield=True):
-                await self._save_quietly()
+            await self._save_quietly()
 
-    async def _save_quietly(self) -> None:
-        async with self._one_at_a_time:
-            try:
-                await self._save(self.ledger)
-            except NotApplied as exc:
-                effect = "health would not survive a restart; trying again with the next change"
-                self._log.error("state.not_saved", because=str(exc), effect=effect)
+    async def _save_quietly(self) -> bool:
+        # Also on the way out; whoever holds the lock holds it for one save.
+        with trio.CancelScope(shield=True):
+            async with self._one_at_a_time:
+                try:
+                    await self._save(self.ledger)
+                except NotApplied as exc:
+                    effect = f"health would not survive a restart; trying again in {RETRY_S:g} s"
+                    self._log.error("state.not_saved", because=str(exc), effect=effect)
+                    return False
+        return True
+
+    async def _save_order(self, ledger: Ledger, backend: BackendId, message: str) -> None:
+        try:
+            await self._save(ledger)
+        except NotApplied as exc:
+            # The file may hold the order by now; it is to hold what is in force.
+            self._pools.changed.set()
+            self._log.error(
+                "order.not_applied",
+                pool=backend.pool,
+                backend=backend.address,
+                because=str(exc),
+                effect=f"refused, and not in force: {message}",
+            )
+            raise
 
     async def _save(self, ledger: Ledger) -> None:
+        """Save, whoever goes away meanwhile: saved and not applied, or the reverse, must not be."""
         document = {"format": FORMAT, "overlay": ledger.overlay(), "pools": self._pools.dump()}
-        with trio.move_on_after(SAVE_S_MAX):
+        with trio.move_on_after(SAVE_S_MAX, shield=True):
             await self._store.save(document)
             return
-        raise NotApplied(f"the state file took longer than {SAVE_S_MAX:g} s; nothing was changed")
+        raise NotApplied(
+            f"the disk did not save the state within {SAVE_S_MAX:g} s; the instance is unchanged"
+        )
+
+    def _tell(self, backend: BackendId, before: Ledger) -> None:
+        kind, cause, effect = _change(_entry(before, backend), _entry(self.ledger, backend))
+        self._events.add(
+            kind, pool=backend.pool, backend=backend.address, cause=cause, effect=effect
+        )
+
+
+_KIND_OF_ADMIN = {
+    AdminState.READY: EventKind.BACKEND_READY,
+    AdminState.DRAINING: EventKind.BACKEND_DRAINING,
+    AdminState.MAINTENANCE: EventKind.BACKEND_MAINTENANCE,
+}
+
+
+def _entry(ledger: Ledger, backend: BackendId) -> LedgerEntry | None:
+    entries = ledger.entries(backend.pool)
+    return next((entry for entry in entries if entry.address == backend.address), None)
+
+
+def _change(
+    before: LedgerEntry | None, after: LedgerEntry | None
+) -> tuple[EventKind, str, str | None]:
+    """Kind, cause and effect of an order, from what it made of a backend; None: the usual effect."""
+    if after is None:
+        return EventKind.BACKEND_REMOVED, "removed by the operator", None
+    effect = "takes no new requests" if after.weight == 0 else None
+    if before is None:
+        cause = f"added by the operator with weight {after.weight}"
+        return EventKind.BACKEND_ADDED, cause, effect
+    if before.admin is not after.admin:
+        cause = f"set to {after.admin.value} by the operator (was {before.admin.value})"
+        return _KIND_OF_ADMIN[after.admin], cause, None
+    cause = f"weight set to {after.weight} by the operator (was {before.weight})"
+    return EventKind.BACKEND_WEIGHT, cause, effect
 
 
 def overlay_of(document: Mapping[str, object] | None) -> object:

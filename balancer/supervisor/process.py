@@ -35,6 +35,8 @@ from balancer.wire.network import KernelNetwork
 # HUP and USR2 are taken so that their default, a sudden end, cannot happen to whoever expects nginx.
 NOT_SERVED = {signal.SIGHUP: "reload", signal.SIGUSR2: "upgrade"}
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, *NOT_SERVED)
+# Each says in one sentence what keeps an instance from starting.
+CANNOT_START = (AlreadyRunning, SocketPlaceTaken, CannotListen, StateUnreadable)
 _log = structlog.get_logger()
 
 
@@ -47,10 +49,10 @@ def run_instance(settings: Settings, *, source: str) -> int:
     try:
         with ExitStack() as stack:
             return _run(settings, source, stack)
-    except (AlreadyRunning, SocketPlaceTaken, CannotListen, StateUnreadable) as exc:
+    except CANNOT_START as exc:
         return _refused(str(exc))
     except BaseExceptionGroup as group:
-        known, rest = group.split((AlreadyRunning, SocketPlaceTaken, CannotListen))
+        known, rest = group.split(CANNOT_START)
         if rest is not None or known is None:
             raise
         return _refused("; ".join(str(exc) for exc in _leaves(known)))
@@ -104,8 +106,7 @@ async def _main(settings: Settings, around: Surroundings, sinks: list[FileSink])
 
 
 async def _obey(signals: AsyncIterator[int], instance: Instance, sinks: Sequence[FileSink]) -> None:
-    """TERM and INT drain, a second one stops now; QUIT drains without limit; USR1 reopens logs."""
-    asked = False
+    """TERM and INT drain, one more stops now; QUIT drains without limit; USR1 reopens logs."""
     async for number in signals:
         if number == signal.SIGUSR1:
             for sink in sinks:
@@ -116,8 +117,7 @@ async def _obey(signals: AsyncIterator[int], instance: Instance, sinks: Sequence
         elif number == signal.SIGQUIT:
             instance.stop_without_limit()
         else:
-            instance.stop(now=asked)
-            asked = True
+            instance.stop_sooner()
 
 
 def _access_sink(settings: Settings) -> FileSink | None:

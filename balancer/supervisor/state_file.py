@@ -25,7 +25,11 @@ log = structlog.get_logger()
 
 
 class StateNotSaved(NotApplied):
-    """The document could not be made durable; the one before it still stands."""
+    """The document could not be made durable; str() says which one stands."""
+
+
+class NotDurable(OSError):
+    """The new document has its name; whether that survives a power cut is not known."""
 
 
 class StateUnreadable(Exception):
@@ -40,7 +44,7 @@ class StateStore(Protocol):
         ...
 
     async def save(self, data: Mapping[str, object]) -> None:
-        """Make `data` durable before returning; raises StateNotSaved and then keeps the old."""
+        """Make `data` durable before returning; raises StateNotSaved, which says what stands."""
         ...
 
 
@@ -114,14 +118,15 @@ class KernelDisk:
 class FileStateStore:
     """Keeps the document in a file. Saves happen in a thread, one at a time, in order of call.
 
-    A save that is cancelled (a disk may hang) gives up before the rename, or has happened.
+    A save that is cancelled (a disk may hang) gives up before the rename, or has happened. While its
+    thread hangs, further saves are refused at once: each would take a thread with it.
     """
 
     def __init__(self, path: Path, disk: Disk | None = None) -> None:
         self._path = path
         self._disk = KernelDisk() if disk is None else disk
         self._turn = trio.Lock()
-        self._one_writer = threading.Lock()
+        self._thread = trio.CapacityLimiter(1)
 
     def load(self) -> dict[str, object] | None:
         try:
@@ -139,19 +144,28 @@ class FileStateStore:
     async def save(self, data: Mapping[str, object]) -> None:
         text = _encoded(data)  # now: the caller may go on changing what it passed
         async with self._turn:
+            if self._thread.borrowed_tokens:
+                sentence = f"the disk still hangs in an earlier save of {self._path}"
+                raise StateNotSaved(f"{sentence}; nothing was changed")
             wanted = threading.Event()
             wanted.set()
             try:
-                await trio.to_thread.run_sync(self._write, text, wanted, abandon_on_cancel=True)
+                await trio.to_thread.run_sync(
+                    write_durably,
+                    *(self._disk, self._path, text, wanted.is_set),
+                    abandon_on_cancel=True,
+                    limiter=self._thread,
+                )
+            except NotDurable as error:
+                raise StateNotSaved(
+                    f"{_trouble('make durable', self._path, error)}; the instance is unchanged, "
+                    "but a restart just now might find the change in the file"
+                ) from error
             except OSError as error:
                 sentence = _trouble("write", self._path, error)
                 raise StateNotSaved(f"{sentence}; nothing was changed") from error
             finally:
                 wanted.clear()
-
-    def _write(self, text: bytes, wanted: threading.Event) -> None:
-        with self._one_writer:  # one that was given up may still hang in here
-            write_durably(self._disk, self._path, text, wanted.is_set)
 
     def _put_aside(self, error: ValueError) -> None:
         number = 1
@@ -175,7 +189,8 @@ def write_durably(
     """Replace `path` by `data`: at every moment, also of a crash, it holds the old or the new whole.
 
     The order is what makes it so: contents reach the disk before the name does, and the name before
-    the caller is told. Nobody `wanted` it any more: the old stays.
+    the caller is told. Nobody `wanted` it any more: the old stays. Raises NotDurable when only the
+    last step failed; any other OSError leaves the old.
     """
     beside = _beside(path, ".new")
     disk.make_folder(path.parent)
@@ -196,7 +211,10 @@ def write_durably(
         with suppress(OSError):
             disk.remove(beside)
         raise
-    disk.sync_folder(path.parent)
+    try:
+        disk.sync_folder(path.parent)
+    except OSError as error:
+        raise NotDurable(error.errno, error.strerror) from error
 
 
 def _beside(path: Path, ending: str) -> Path:

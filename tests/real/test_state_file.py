@@ -107,11 +107,40 @@ async def test_a_disk_that_hangs_holds_nobody_and_its_late_work_is_dropped(tmp_p
             await trio.to_thread.run_sync(hangs.wait)
             scope.cancel()
     assert not path.exists()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(store.save, {"number": 2})
-        goes_on.set()
-    assert store.load() == {"number": 2}
+    limiter = trio.to_thread.current_default_thread_limiter()
+    for _ in range(int(limiter.total_tokens) + 1):  # one thread hangs, and not one for each try
+        with pytest.raises(StateNotSaved, match="still hangs in an earlier save"):
+            await store.save({"number": 2})
+    assert limiter.borrowed_tokens == 0
+    goes_on.set()
+    await _saved_at_last(store, {"number": 3})
+    assert store.load() == {"number": 3}
     assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
+
+
+async def _saved_at_last(store: StateStore, state: dict[str, object]) -> None:
+    """Save as soon as the thread that hung has come back."""
+    with trio.fail_after(10):
+        while True:
+            try:
+                return await store.save(state)
+            except StateNotSaved:
+                await trio.sleep(0.001)
+
+
+async def test_a_folder_that_cannot_be_synced_is_told_as_what_it_is(tmp_path: Path) -> None:
+    """The file may hold the new state by then, so "nothing was changed" would be a lie."""
+
+    class NoFolderSync(KernelDisk):
+        def sync_folder(self, folder: Path) -> None:
+            raise OSError(5, "Input/output error")
+
+    path = tmp_path / "state.json"
+    with pytest.raises(StateNotSaved) as told:
+        await FileStateStore(path, NoFolderSync()).save(STATE)
+    assert "cannot make durable the state file" in str(told.value)
+    assert "Input/output error; the instance is unchanged, but a restart" in str(told.value)
+    assert "nothing was changed" not in str(told.value)
 
 
 async def test_a_save_writes_what_it_was_given_even_if_that_changes_meanwhile(

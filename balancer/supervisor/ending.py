@@ -1,0 +1,89 @@
+"""How an instance ends: what was asked, how long what runs may take, and what is told of it.
+
+Decides that being asked again can only shorten the time. It owns no socket and no client; the
+worker drains.
+"""
+
+from collections.abc import Awaitable, Callable
+from enum import IntEnum
+
+import trio
+
+from balancer.supervisor.events import EventKind, EventLog
+
+NO_LIMIT = float("inf")
+
+
+class Haste(IntEnum):
+    """How much time what runs has, from all to none."""
+
+    NOT_ASKED = 0
+    NO_LIMIT = 1
+    LIMITED = 2
+    NOW = 3
+
+
+class Ending:
+    """One end. `asked` is set when it has been asked for."""
+
+    def __init__(self, *, limit_s: float, events: EventLog) -> None:
+        self.asked = trio.Event()
+        self._limit_s = limit_s
+        self._events = events
+        self._haste = Haste.NOT_ASKED
+        self._before = trio.CancelScope()
+        self._draining = trio.CancelScope()
+        self._drain_began = False
+
+    def ask(self, haste: Haste) -> None:
+        """End so; changes nothing where as much haste was asked for already."""
+        if haste <= self._haste:
+            return
+        again = self._haste is not Haste.NOT_ASKED
+        self._haste = haste
+        if haste is Haste.NOW:
+            self._before.cancel()
+            self._draining.cancel()
+        elif self._drain_began:
+            self._draining.deadline = self._deadline()
+        cause = "asked again to stop" if again else "asked to stop"
+        effect = f"not ready for new traffic; {self._what_runs()}"
+        self._events.add(EventKind.INSTANCE_STOPPING, cause=cause, effect=effect)
+        self.asked.set()
+
+    def ask_sooner(self) -> None:
+        """End within the limit; where that changes nothing, now."""
+        self.ask(Haste.LIMITED if self._haste < Haste.LIMITED else Haste.NOW)
+
+    async def carry_out(
+        self, drain: Callable[[float], Awaitable[int]], *, delay_s: float, places: str
+    ) -> int:
+        """Wait for whoever sends traffic to look elsewhere, then drain; how many were cut."""
+        with self._before:
+            await trio.sleep(delay_s)
+        self._events.add(EventKind.LISTENER_CLOSED, cause=f"no longer listening on {places}")
+        self._drain_began = True
+        self._draining.deadline = self._deadline()
+        with self._draining:
+            return await drain(NO_LIMIT)
+        return await drain(0)
+
+    def _deadline(self) -> float:
+        return NO_LIMIT if self._haste < Haste.LIMITED else trio.current_time() + self._limit_s
+
+    def _what_runs(self) -> str:
+        limit = f"{self._limit_s:g} s"
+        return {
+            Haste.NO_LIMIT: "running exchanges may take as long as they need; "
+            f"TERM or Ctrl-C gives them {limit}",
+            Haste.LIMITED: f"running exchanges have {limit} to finish; "
+            "one more TERM or Ctrl-C cuts them",
+            Haste.NOW: "running exchanges are cut",
+        }[self._haste]
+
+
+def cut_in_words(count: int) -> str:
+    """How the exchanges of a drain have ended."""
+    if not count:
+        return "every exchange has ended"
+    return "1 exchange was cut" if count == 1 else f"{count} exchanges were cut"
