@@ -10,6 +10,7 @@ import json
 import os
 import pwd
 import socket
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from typing import cast
@@ -48,18 +49,16 @@ class Instance:
         """A reply that is text, such as the configuration in force; a refusal is still JSON."""
         with closing(_UnixConnection(self.path)) as connection:
             response = self._response(connection, "GET", path, None)
-            try:
-                body = response.read()
-            except (OSError, http.client.HTTPException) as error:
-                raise self._no_answer(error) from error
-        if response.status != http.client.OK:
-            raise Answered({"error": f"it answered {response.status}"} | _object(body))
-        return body.decode(errors="replace")
+            if response.status != http.client.OK:
+                raise self._answered(connection, response)
+            return self._body(connection, response).decode(errors="replace")
 
     def lines(self, path: str, *, endless: bool) -> Iterator[Fields]:
         """The JSON objects of a reply, line by line; an endless one ends with Gone."""
         with closing(_UnixConnection(self.path)) as connection:
             response = self._response(connection, "GET", path, None)
+            if response.status != http.client.OK:
+                raise self._answered(connection, response)
             if endless:
                 connection.wait_without_limit()
             try:
@@ -73,13 +72,27 @@ class Instance:
     def _ask(self, method: str, path: str, fields: Mapping[str, object] | None) -> Fields:
         with closing(_UnixConnection(self.path)) as connection:
             response = self._response(connection, method, path, fields)
-            try:
-                answer = _object(response.read())
-            except (OSError, http.client.HTTPException) as error:
-                raise self._no_answer(error) from error
+            answer = _object(self._body(connection, response, method))
         if "error" in answer:
             raise Answered(answer)
         return answer
+
+    def _answered(
+        self, connection: "_UnixConnection", response: http.client.HTTPResponse
+    ) -> "Answered":
+        answer = _object(self._body(connection, response))
+        return Answered({"error": f"it answered {response.status}"} | answer)
+
+    def _body(
+        self,
+        connection: "_UnixConnection",
+        response: http.client.HTTPResponse,
+        method: str = "GET",
+    ) -> bytes:
+        try:
+            return response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._no_answer(connection, error, method) from error
 
     def _response(
         self,
@@ -98,18 +111,23 @@ class Instance:
             connection.request(method, path, body=body, headers=headers)
             return connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
-            raise self._no_answer(error) from error
+            raise self._no_answer(connection, error, method) from error
 
-    def _no_answer(self, error: Exception) -> Failed:
+    def _no_answer(self, connection: "_UnixConnection", error: Exception, method: str) -> Failed:
+        who = f"the instance at {self.path}"
+        changes = method != "GET"
         if isinstance(error, TimeoutError):
-            return unreachable(
-                f"the instance at {self.path} took the request and gave no answer within "
-                f"{ANSWER_S:g} s; look at its log, and ask 'balancer status' what was done"
+            pid = f" (process {connection.pid})" if connection.pid else ""
+            what = (
+                "took the request and gave no answer" if changes else "is there but did not answer"
             )
-        return unreachable(
-            f"the instance at {self.path} ended the connection without an answer; "
-            "ask 'balancer status' what was done"
-        )
+            then = ", and ask 'balancer status' what was done" if changes else ""
+            return unreachable(
+                f"{who}{pid} {what} within {ANSWER_S:g} s; look at its log, and whether it is "
+                f"stopped or overloaded{then}"
+            )
+        then = "; ask 'balancer status' what was done" if changes else ""
+        return unreachable(f"{who} ended the connection without an answer{then}")
 
 
 class Answered(Exception):
@@ -124,15 +142,26 @@ class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
         super().__init__("balancer", timeout=ANSWER_S)
         self._path = path
+        self.pid = 0
 
     def connect(self) -> None:
         """Connect to the socket file."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(ANSWER_S)
         self.sock.connect(self._path)
+        self.pid = peer_pid(self.sock)
 
     def wait_without_limit(self) -> None:
         self.sock.settimeout(None)
+
+
+def peer_pid(sock: socket.socket) -> int:
+    """The process at the other end of a unix socket; 0 where the system does not tell."""
+    with suppress(OSError, AttributeError):
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        pid: int = struct.unpack("3i", credentials)[0]
+        return pid
+    return 0
 
 
 def backend_path(pool: str, address: str | None = None, verb: str | None = None) -> str:
@@ -175,6 +204,11 @@ def _not_reachable(path: str, error: OSError) -> str:
             return f"no instance at {path}: the file is there, but nobody listens any more; {start}"
         case errno.EACCES | errno.EPERM:
             return f"no access to {path}: permission denied; {_whose(path)}"
+        case errno.EAGAIN:
+            return (
+                f"an instance at {path} is there but accepts no connection; look at its log, and "
+                "whether it is stopped or overloaded"
+            )
         case _:
             return f"cannot reach an instance at {path}: {error.strerror or error}; {start}"
 

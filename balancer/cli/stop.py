@@ -3,13 +3,12 @@
 import os
 import select
 import socket
-import struct
 import time
 
 import click
 
-from balancer.cli.client import Answered, Fields, Instance, as_refused
-from balancer.cli.exits import Failed
+from balancer.cli.client import Answered, Fields, Instance, as_refused, peer_pid
+from balancer.cli.exits import Failed, only_partly
 from balancer.cli.place import admin_option
 
 LOOK_EVERY_S = 0.1
@@ -26,17 +25,23 @@ def stop(now: bool, admin: str) -> None:
     instance = Instance(admin)
     was_there = not _ended(None, admin)
     process = _process_behind(admin)
+    asked = False
     try:
-        answer: Fields = instance.post("/v1/stop", {"now": now})
-        click.echo(answer.get("message", "stopping"))
-    except Answered as refusal:
-        raise as_refused(refusal) from refusal
-    except Failed:
-        # Told to end now, it may end before it answers.
-        if not (was_there and _ended(process, admin)):
-            raise
-    while not _ended(process, admin):
-        time.sleep(LOOK_EVERY_S)
+        try:
+            answer: Fields = instance.post("/v1/stop", {"now": now})
+            asked = True
+            click.echo(answer.get("message", "stopping"))
+        except Answered as refusal:
+            raise as_refused(refusal) from refusal
+        except Failed:
+            # Told to end now, it may end before it answers.
+            if not (was_there and _ended(process, admin)):
+                raise
+        while not _ended(process, admin):
+            time.sleep(LOOK_EVERY_S)
+    except KeyboardInterrupt:
+        known = "goes on stopping" if asked else "has not answered, and may be stopping"
+        raise only_partly(f"no longer waiting; the instance {known}") from None
     click.echo("stopped")
 
 
@@ -45,8 +50,7 @@ def _process_behind(path: str) -> int | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
             sock.connect(path)
-            credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-            pid = struct.unpack("3i", credentials)[0]
+            pid = peer_pid(sock)
             # An instance inside this very process ends when its socket does.
             return None if pid in (0, os.getpid()) else os.pidfd_open(pid)
         except (OSError, AttributeError):  # another system or another pid namespace

@@ -1,6 +1,7 @@
 """The commands against a running admin server: what they print and how they end."""
 
 import json
+import os
 import socket
 import threading
 import time
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from balancer.admin import server
+from balancer.cli import client
 from balancer.cli.main import COMMANDS, main
 from tests.support.admin_instance import AdminInstance, admin_instance
 from tests.support.fake_control import A, B, exchange
@@ -241,6 +244,48 @@ def test_events_are_one_line_each(instance: AdminInstance) -> None:
         f"1970-01-01T00:00:00.000Z backend.unhealthy  web {A}: {cause}; takes no new requests\n"
     )
     assert json.loads(call(instance, "events", "--json").stdout)["cause"] == cause
+
+
+@pytest.mark.parametrize("words", [["events"], ["events", "--follow"], ["config", "show"]])
+def test_a_reading_command_that_is_refused_says_why(
+    instance: AdminInstance, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS_MAX", 0)
+    result = call(instance, *words)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == "balancer: 0 admin connections are open already; close one\n"
+
+
+def test_an_instance_that_does_not_answer_is_told_with_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is stopped by a debugger: the kernel still takes connections for it."""
+    monkeypatch.setattr(client, "ANSWER_S", 0.1)
+    path = tmp_path / "admin.sock"
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(path))
+        silent.listen()
+        read = CliRunner().invoke(main, ["status", "--admin", str(path)])
+        changed = CliRunner().invoke(main, ["ready", "web", A, "--admin", str(path)])
+    assert (read.exit_code, changed.exit_code) == (3, 3)
+    who = f"balancer: the instance at {path} (process {os.getpid()})"
+    assert read.stderr.startswith(f"{who} is there but did not answer within 0.1 s")
+    assert "what was done" not in read.stderr
+    assert changed.stderr.startswith(f"{who} took the request and gave no answer within 0.1 s")
+    assert changed.stderr.endswith("ask 'balancer status' what was done\n")
+
+
+def test_an_instance_that_accepts_nothing_is_not_told_to_be_started(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as waiting:
+        silent.bind(str(path))
+        silent.listen(0)
+        waiting.connect(str(path))
+        result = CliRunner().invoke(main, ["status", "--admin", str(path)])
+    assert result.exit_code == 3
+    assert "is there but accepts no connection" in result.stderr
+    assert "start one" not in result.stderr
 
 
 def test_following_shows_the_past_and_the_new_and_ends_with_3(instance: AdminInstance) -> None:

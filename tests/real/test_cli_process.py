@@ -185,3 +185,42 @@ print("ends", time.time(), flush=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == b"stopped"
     assert returned > float(ended.split()[1])
+
+
+def test_ctrl_c_while_stopping_ends_only_the_waiting_and_says_so(instance: AdminInstance) -> None:
+    process = start("stop", "--admin", str(instance.path))
+    assert process.stdout is not None
+    read_until(process.stdout.fileno(), "stopping")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 4
+    assert errors == b"balancer: no longer waiting; the instance goes on stopping\n"
+
+
+def refused_start(folder: Path, **values: str) -> str:
+    """What `balancer run` says of a file with these values of `admin` and `log`, and exits 1."""
+    places = {"socket": folder / "admin.sock", "state": folder / "state.json", **values}
+    config = folder / "edge.toml"
+    config.write_text(f"""
+[[listeners]]
+bind = "127.0.0.1:0"
+[admin]
+socket = "{places["socket"]}"
+state = "{places["state"]}"
+[log]
+access = "{places.get("access", "off")}"
+[pools.web]
+backends = []
+""")
+    done = subprocess.run(
+        [*BALANCER, "run", str(config)], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+def test_a_state_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    said = refused_start(tmp_path, state=str(tmp_path / "state"))
+    assert said == f"balancer: cannot read the state file {tmp_path / 'state'}: Is a directory\n"
