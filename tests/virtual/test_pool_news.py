@@ -1,0 +1,141 @@
+"""News of one backend, in the pool that it belongs to: what follows, and what it costs."""
+
+import random
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from balancer.config.load import load_text
+from balancer.core.ledger import Ledger
+from balancer.core.policies import make_policy
+from balancer.core.snapshot import pool_snapshot
+from balancer.supervisor import pool_book
+from balancer.supervisor.pool_book import PoolBook
+from balancer.supervisor.state_file import MemoryStateStore
+from healthcheck.core.verdict import Evidence, Outcome, Verdict
+from tests.support.edge_client import fetch
+from tests.support.scene import ADDRESSES, config_for, scene
+from tests.support.virtual_backend import answers, by_target, in_turn
+
+A, B, C = (ADDRESSES[name] for name in "abc")
+PASS = Verdict(Outcome.PASS, "status 200")
+FAIL = Verdict(Outcome.FAIL, "status 503, expected 200-299")
+HEALTH = '[pools.web.health]\npath = "/health"\ninterval = "2s"\ntimeout = "1s"\njitter = 0.0\n'
+
+
+def book_of(count: int) -> PoolBook:
+    addresses = ", ".join(f'"10.1.{n // 250}.{n % 250 + 1}:80"' for n in range(count))
+    text = config_for("a", pool=HEALTH).replace(f'backends = ["{A}"]', f"backends = [{addresses}]")
+    settings = load_text(text, "t", {}).pools["web"]
+    file = {"web": {backend.address: 1 for backend in settings.backends}}
+    entries = Ledger.of(file, None).entries("web")
+    policy = make_policy(settings.policy, random.Random(1))
+    return PoolBook("web", settings, entries, policy=policy, saved={}, now=0.0)
+
+
+def test_most_news_costs_the_same_in_a_pool_of_a_thousand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every verdict and every failed request drew all thousand backends anew, 30 ms each time."""
+    book = book_of(1000)
+    addresses = list(book.entries)
+    for address in addresses:
+        book.verdict(address, PASS, 1.0)
+    drawn = 0
+    real = pool_snapshot
+
+    def counting(*words: object, **more: object) -> object:
+        nonlocal drawn
+        drawn += 1
+        return real(*words, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pool_book, "pool_snapshot", counting)
+    snapshot = book.snapshot
+    for address in addresses[:100]:
+        book.verdict(address, PASS, 2.0)
+        book.verdict(address, FAIL, 3.0)
+        book.evidence(address, Evidence.FAILURE, "status 503", 4.0, 3.5)
+    assert drawn == 0
+    assert book.snapshot is snapshot
+    assert "1 of 3 probes failed" in book.views[addresses[0]].reason
+    for now in (4.0, 5.0):
+        book.verdict(addresses[0], FAIL, now)
+    assert drawn == 1
+    assert book.snapshot.available == 999
+
+
+async def test_a_trial_ends_with_a_success_that_began_in_it(autojump_clock: MockClock) -> None:
+    """One from before the ejection was taken for the news, and the trial never ended."""
+    slow_then_bad = in_turn(answers(200, after_s=4), answers(503), answers(200))
+    rules = 'policy = "weighted-round-robin"\n'
+    rules += 'passive = { consecutive_failures = 1, base_ejection = "1s" }'
+    async with scene({"a": slow_then_bad, "b": answers(200)}, pool=rules) as play:
+        async with trio.open_nursery() as clients:
+            clients.start_soon(fetch, play.network)
+            await trio.sleep(0.1)
+            while not play.backend_status("a")["ejected"]:
+                await fetch(play.network)
+                await trio.sleep(0.05)
+        assert play.backend_status("a")["on_trial"]
+        for _ in range(12):
+            await fetch(play.network)
+            await trio.sleep(0.5)
+        assert not play.backend_status("a")["on_trial"]
+
+
+async def test_a_first_fail_opens_nothing_while_others_are_still_asked(
+    autojump_clock: MockClock,
+) -> None:
+    """It began a panic, and clients were served by the one backend known to be bad."""
+    bad = by_target({"/health": answers(503)}, answers(200, b"bad"))
+    late = by_target({"/health": answers(200, after_s=0.8)}, answers(200, b"good"))
+    async with scene({"a": bad, "b": late}, pool=HEALTH) as play:
+        assert (await fetch(play.network)).body == b"good"
+        assert not [s for s in play.stage.sentences() if "panic" in s or "ignored" in s]
+
+
+async def test_a_drain_brings_back_whom_the_share_no_longer_covers(
+    autojump_clock: MockClock,
+) -> None:
+    """Until something else happened, the pool stayed in panic beside a backend that works."""
+    passive = 'passive = { consecutive_failures = 1, base_ejection = "300s" }'
+    failing = in_turn(answers(503), answers(200))
+    async with scene({"a": failing, "b": answers(200)}, pool=passive) as play:
+        for _ in range(4):
+            await fetch(play.network)
+        assert play.backend_status("a")["ejected"]
+        await play.stage.instance.drain("web", B)
+        await trio.sleep(1)
+        assert play.backend_status("a")["on_trial"]
+        assert (await fetch(play.network)).status == 200
+
+
+async def test_a_backend_of_weight_0_is_no_other_that_works(autojump_clock: MockClock) -> None:
+    passive = "passive = { consecutive_failures = 1, max_ejected_ratio = 1.0 }"
+    async with scene({"a": answers(503), "b": answers(200)}, pool=passive) as play:
+        await play.stage.instance.weight("web", B, 0)
+        for _ in range(5):
+            await fetch(play.network)
+        assert not play.backend_status("a")["ejected"]
+
+
+async def test_a_restored_panic_is_told(autojump_clock: MockClock) -> None:
+    store = MemoryStateStore()
+    bad = by_target({"/health": answers(503)}, answers(200))
+    async with scene({"a": bad}, pool=HEALTH, store=store) as play:
+        await trio.sleep(10)
+    async with scene({"a": bad}, pool=HEALTH, store=store) as play:
+        first = (await fetch(play.network)).header("x-balancer-panic")
+        assert first == "1"
+        assert any("health and ejections are ignored" in s for s in play.stage.sentences())
+
+
+async def test_what_is_not_probed_is_not_known_after_a_restart(autojump_clock: MockClock) -> None:
+    store = MemoryStateStore()
+    well = by_target({"/health": answers(200)}, answers(200))
+    async with scene({"a": well, "b": well}, pool=HEALTH, store=store) as play:
+        await play.stage.instance.maintenance("web", A)
+    document = store.load()
+    assert document is not None
+    assert A not in str(document["pools"])
