@@ -57,7 +57,7 @@ def parse_address(text: str, *, any_port: bool = False) -> Address:
         return _unix(text)
     _refuse_what_is_no_address(text)
     host, port = _split(text)
-    if not _PORT.fullmatch(port) or not (0 if any_port else 1) <= int(port) <= PORT_MAX:
+    if not _is_port(port, lowest=0 if any_port else 1):
         raise AddressError(f"{shown(text)}: the port must be a number from 1 to {PORT_MAX}")
     return Address(_host(host, text), int(port))
 
@@ -102,6 +102,8 @@ def _split(text: str) -> tuple[str, str]:
             raise AddressError(f"{shown(text)}: brackets are for IPv6; write {host}{port}")
         return host, port[1:]
     host, colon, port = text.rpartition(":")
+    if not colon and _is_port(text):
+        raise AddressError(f"{shown(text)}: a host is missing; write 127.0.0.1:{text}")
     if not colon:
         raise AddressError(f"{shown(text)}: a port is missing; write {text}:8080")
     if ":" in host:
@@ -109,6 +111,10 @@ def _split(text: str) -> tuple[str, str]:
             f"{shown(text)}: write IPv6 in brackets and with a port, like [::1]:8080"
         )
     return host, port
+
+
+def _is_port(text: str, *, lowest: int = 1) -> bool:
+    return bool(_PORT.fullmatch(text)) and lowest <= int(text) <= PORT_MAX
 
 
 def _host(host: str, text: str) -> str:

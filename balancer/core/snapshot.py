@@ -195,6 +195,8 @@ def why_none(snapshot: PoolSnapshot) -> PickFailure:
     ready = [view for view in snapshot.backends if view.admin is AdminState.READY]
     if not ready:
         return PickFailure.NONE_READY
+    if all(view.weight == 0 for view in ready):
+        return PickFailure.NO_WEIGHT
     if all(view.health is Health.UNKNOWN for view in ready):
         return PickFailure.PENDING
     return PickFailure.NONE_AVAILABLE

@@ -319,7 +319,11 @@ def test_a_pick_is_a_candidate_and_untried_if_any_is(
             [view("a", admin=AdminState.MAINTENANCE), view("p", health=Health.UNKNOWN)],
             PickFailure.PENDING,
         ),
-        ([view("a", 0)], PickFailure.NONE_AVAILABLE),
+        ([view("a", 0)], PickFailure.NO_WEIGHT),
+        (
+            [view("b", health=Health.UNHEALTHY), view("p", health=Health.UNKNOWN)],
+            PickFailure.NONE_AVAILABLE,
+        ),
     ],
 )
 def test_why_nobody_was_picked_has_a_name(backends: list[BackendView], why: PickFailure) -> None:
