@@ -1,5 +1,6 @@
 """The commands that change one backend and return when the change is durable: all but `drain`."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +10,31 @@ from balancer.cli.client import Answered, Fields, Instance, as_refused, backend_
 from balancer.cli.exits import refused
 from balancer.cli.place import admin_option
 from balancer.cli.running import running_lines
+from balancer.core.ledger import WEIGHT_MAX
+
+_DIGITS = re.compile(r"[0-9]{1,9}")
+
+
+class Weight(click.ParamType[int]):
+    """A backend's share of new requests."""
+
+    name = "weight"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """A whole number; a usage error says which ones there are."""
+        text = str(value)
+        if not _DIGITS.fullmatch(text) or int(text) > WEIGHT_MAX:
+            said = f"a weight is a whole number from 0 to {WEIGHT_MAX}, not {text!r}"
+            self.fail(said, param, ctx)
+        return int(text)
 
 
 @click.command(short_help="Add a backend to a pool.")
 @click.argument("pool")
 @click.argument("address")
-@click.option("--weight", type=click.IntRange(0, 1000), help="Its share of new requests.")
+@click.option("--weight", type=Weight(), help=f"Its share of new requests, 0 to {WEIGHT_MAX}.")
 @admin_option
 def add(pool: str, address: str, weight: int | None, admin: str) -> None:
     """Add the backend ADDRESS to POOL; it takes requests once its first probe has passed.
@@ -45,10 +65,14 @@ def maintenance(pool: str, address: str, admin: str) -> None:
     _change(lambda: Instance(admin).post(backend_path(pool, address, "maintenance")))
 
 
-@click.command(short_help="Change a backend's share of new requests.")
+# A negative number is to be told what is wrong with it, and not that there is no such option.
+@click.command(
+    short_help="Change a backend's share of new requests.",
+    context_settings={"ignore_unknown_options": True},
+)
 @click.argument("pool")
 @click.argument("address")
-@click.argument("weight", type=click.IntRange(0, 1000))
+@click.argument("weight", type=Weight())
 @admin_option
 def weight(pool: str, address: str, weight: int, admin: str) -> None:
     """Set the WEIGHT of the backend ADDRESS of POOL, 0 to 1000; 0 takes no new requests."""

@@ -108,7 +108,9 @@ class Instance:
         except OSError as error:
             raise unreachable(_not_reachable(self.path, error)) from error
         try:
-            connection.request(method, path, body=body, headers=headers)
+            # Who hangs up while we speak may have said why: a server with no room for one more does.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, path, body=body, headers=headers)
             return connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise self._no_answer(connection, error, method) from error

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 @click.argument("config", required=False, type=click.Path(path_type=Path))
 @click.option("--listen", metavar="HOST:PORT", help="Where clients connect.")
 @click.option("--to", multiple=True, metavar="HOST:PORT", help="A backend; may be repeated.")
-@click.option("--admin", metavar="SOCKET", help="Where commands reach it [env: BALANCER_ADMIN].")
+@click.option(
+    "--admin",
+    metavar="SOCKET",
+    help="Where commands reach it, whatever CONFIG says. BALANCER_ADMIN counts without CONFIG only.",
+)
 @click.option("--state", metavar="FILE", help="Keep run-time changes here; else they are not kept.")
 @click.pass_context
 def run(
@@ -31,8 +35,8 @@ def run(
 ) -> None:
     """Run the balancer on a CONFIG file, or without a file from --listen and --to.
 
-    It stays in the foreground. TERM and INT let running exchanges end within shutdown_timeout (a
-    second one: now), QUIT without limit.
+    It stays in the foreground. TERM and INT let running exchanges end within shutdown_timeout (one
+    more: now), QUIT without limit.
 
     \b
     Examples:
@@ -42,7 +46,7 @@ def run(
     if config is not None:
         _refuse_mix(ctx, listen, to, state)
         settings = _from_file(config)
-        source = str(config)
+        source = str(config.absolute())
         socket = admin or ctx.find_object(str)
     else:
         if not listen or not to:

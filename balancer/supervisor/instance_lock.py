@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from balancer.supervisor.places import cannot_open, make_folder_of
+
 _NAME_BYTES_MAX = 4096
+SOCKET = "admin.socket"
+STATE = "admin.state"
+ANOTHER_SOCKET = f"an admin socket of its own: --admin SOCKET, or {SOCKET} in its file"
+ANOTHER_STATE = f"a state file of its own: {STATE} in its file, or --state FILE without one"
 
 
 class AlreadyRunning(Exception):
@@ -34,26 +40,41 @@ class Holder:
         return Holder(pid=os.getpid(), config=config, since=since)
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What is held, the setting that names it, and how a second instance gets another."""
+
+    path: Path
+    setting: str
+    another: str
+
+
 @contextmanager
 def hold(*, state: Path | None, socket: Path, holder: Holder) -> Iterator[None]:
     """Hold both places while the block runs.
 
-    Raises AlreadyRunning, or OSError when a lock file cannot be made. The lock files stay behind,
+    Raises AlreadyRunning, or NoPlace when a lock file cannot be made. The lock files stay behind,
     empty: to delete one would let two instances lock two files of one name.
     """
-    # In one order for everybody, so that of two that start together one gets all.
-    places = sorted({_resolved(path) for path in (state, socket) if path is not None})
+    make_folder_of(SOCKET, socket)
+    places = {_resolved(socket): _Place(_resolved(socket), SOCKET, ANOTHER_SOCKET)}
+    if state is not None:
+        make_folder_of(STATE, state)
+        places[_resolved(state)] = _Place(_resolved(state), STATE, ANOTHER_STATE)
     with ExitStack() as stack:
-        for place in places:
+        # In one order for everybody, so that of two that start together one gets all.
+        for _, place in sorted(places.items()):
             stack.enter_context(_locked(place, holder))
         yield
 
 
 @contextmanager
-def _locked(place: Path, holder: Holder) -> Iterator[None]:
-    path = place.with_name(place.name + ".lock")
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def _locked(place: _Place, holder: Holder) -> Iterator[None]:
+    path = place.path.with_name(place.path.name + ".lock")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise cannot_open(f"the lock of {place.setting}", path, error) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,13 +95,13 @@ def _write_name(descriptor: int, holder: Holder) -> None:
     os.pwrite(descriptor, json.dumps(named).encode()[:_NAME_BYTES_MAX] + b"\n", 0)
 
 
-def _refusal(place: Path, descriptor: int) -> str:
+def _refusal(place: _Place, descriptor: int) -> str:
     try:
         named = json.loads(os.pread(descriptor, _NAME_BYTES_MAX + 1, 0))
         who = f"process {named['pid']}, running {named['config']} since {named['since']}"
     except (ValueError, KeyError, TypeError):  # it holds the lock and has not signed it yet
         who = "another instance, which is just starting or stopping"
-    return f"{place} is held by {who}; stop it first, or give this one a place of its own"
+    return f"{place.path} is held by {who}; stop it first, or give this one {place.another}"
 
 
 def _resolved(path: Path) -> Path:

@@ -20,6 +20,7 @@ from balancer.config.settings import Settings
 from balancer.supervisor.instance import Instance, Surroundings
 from balancer.supervisor.instance_lock import AlreadyRunning, Holder, hold
 from balancer.supervisor.listeners import CannotListen
+from balancer.supervisor.places import NoPlace, cannot_open
 from balancer.supervisor.state_file import (
     FileStateStore,
     MemoryStateStore,
@@ -36,7 +37,7 @@ from balancer.wire.network import KernelNetwork
 NOT_SERVED = {signal.SIGHUP: "reload", signal.SIGUSR2: "upgrade"}
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, *NOT_SERVED)
 # Each says in one sentence what keeps an instance from starting.
-CANNOT_START = (AlreadyRunning, SocketPlaceTaken, CannotListen, StateUnreadable)
+CANNOT_START = (AlreadyRunning, NoPlace, SocketPlaceTaken, CannotListen, StateUnreadable)
 _log = structlog.get_logger()
 
 
@@ -123,7 +124,12 @@ async def _obey(signals: AsyncIterator[int], instance: Instance, sinks: Sequence
 def _access_sink(settings: Settings) -> FileSink | None:
     if settings.log.access == "off":
         return None
-    return FileSink(os.dup(1) if settings.log.access == "stdout" else settings.log.access)
+    if settings.log.access == "stdout":
+        return FileSink(os.dup(1))
+    try:
+        return FileSink(settings.log.access)
+    except OSError as exc:
+        raise cannot_open("log.access", Path(settings.log.access), exc) from exc
 
 
 def _access_writer(settings: Settings, sink: FileSink | None) -> Callable[[ExchangeRecord], None]:

@@ -167,6 +167,23 @@ def test_wrong_usage_ends_with_2(words: list[str]) -> None:
     assert CliRunner().invoke(main, words).exit_code == 2
 
 
+@pytest.mark.parametrize("weight", ["-1", "-17", "x", "1001", "1.5", "9" * 5000, "--heavy", "²"])
+def test_a_weight_that_is_none_is_told_what_a_weight_is(weight: str) -> None:
+    for words in (["weight", "web", A, weight], ["add", "web", A, "--weight", weight]):
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code == 2
+        assert f"a weight is a whole number from 0 to 1000, not '{weight}'" in result.stderr
+
+
+def test_the_command_that_changes_a_weight_still_has_its_help() -> None:
+    assert CliRunner().invoke(main, ["weight", "-h"]).exit_code == 0
+
+
+def test_help_of_run_says_when_the_environment_counts() -> None:
+    text = " ".join(CliRunner().invoke(main, ["run", "--help"]).output.split())
+    assert "BALANCER_ADMIN counts without CONFIG only" in text
+
+
 def test_removing_under_work_names_what_would_be_cut(instance: AdminInstance) -> None:
     instance.control.in_flight[A] = [exchange(number) for number in range(12)]
     result = call(instance, "remove", "web", A)

@@ -224,3 +224,37 @@ def test_a_state_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> Non
     (tmp_path / "state").mkdir()
     said = refused_start(tmp_path, state=str(tmp_path / "state"))
     assert said == f"balancer: cannot read the state file {tmp_path / 'state'}: Is a directory\n"
+
+
+@pytest.mark.parametrize(
+    ("setting", "place", "why"),
+    [
+        ("state", "file/state.json", "cannot make the folder of admin.state, {0}/file: {0}/file is a file"),
+        ("state", "file/in/state.json", "cannot make the folder of admin.state, {0}/file/in: {0}/file is a file"),
+        ("socket", "file/a.sock", "cannot make the folder of admin.socket, {0}/file: {0}/file is a file"),
+        ("socket", "nowhere/a.sock", "cannot make the folder of admin.socket, {0}/nowhere: {0}/nowhere is no folder"),
+        ("access", "missing/access.log", "cannot open log.access, {0}/missing/access.log: there is no folder {0}/missing"),
+        ("access", "file/access.log", "cannot open log.access, {0}/file/access.log: {0}/file is a file"),
+        ("access", "folder", "cannot open log.access, {0}/folder: Is a directory"),
+    ],
+)  # fmt: skip
+def test_a_place_that_cannot_be_used_is_told_by_its_setting(
+    tmp_path: Path, setting: str, place: str, why: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    said = refused_start(tmp_path, **{setting: str(tmp_path / place)})
+    assert said == f"balancer: {why.format(tmp_path)}\n"
+
+
+def test_a_folder_in_which_nothing_can_be_made_is_told_by_its_setting(tmp_path: Path) -> None:
+    said = refused_start(tmp_path, state="/proc/nothere/state.json")
+    assert said.startswith("balancer: cannot make the folder of admin.state, /proc/nothere: ")
+
+
+def test_a_lock_that_cannot_be_made_is_told_by_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "state.json.lock").mkdir()
+    said = refused_start(tmp_path, state=str(tmp_path / "state.json"))
+    lock = tmp_path / "state.json.lock"
+    assert said == f"balancer: cannot open the lock of admin.state, {lock}: Is a directory\n"

@@ -154,11 +154,11 @@ def test_orders_survive_a_sigkill_of_the_balancer(tmp_path: Path) -> None:
 def test_a_second_instance_is_refused_and_the_holder_named(tmp_path: Path) -> None:
     with running(tmp_path, 1) as (balancer, _):
         done = subprocess.run(
-            [sys.executable, "-m", "balancer", "run", str(balancer.config)],
-            capture_output=True, text=True, timeout=30, check=False,
+            [sys.executable, "-m", "balancer", "run", balancer.config.name],
+            capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path,
         )  # fmt: skip
         assert done.returncode == 1
-        assert str(balancer.process.pid) in done.stderr
+        assert f"process {balancer.process.pid}, running {balancer.config} since" in done.stderr
         assert "Traceback" not in done.stderr
         assert balancer.readyz() == 200
 

@@ -43,9 +43,15 @@ def try_to_hold(state: Path | None, socket: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("shared", ["state", "socket"])
-def test_a_second_instance_is_refused_and_told_who_holds_the_place(
-    tmp_path: Path, shared: str
+@pytest.mark.parametrize(
+    ("shared", "another"),
+    [
+        ("state", "a state file of its own: admin.state in its file, or --state FILE"),
+        ("socket", "an admin socket of its own: --admin SOCKET, or admin.socket in its file"),
+    ],
+)
+def test_a_second_instance_is_refused_and_told_who_holds_the_place_and_how_to_get_another(
+    tmp_path: Path, shared: str, another: str
 ) -> None:
     """Either place in common is enough to collide."""
     first = {"state": tmp_path / "a.json", "socket": tmp_path / "a.sock"}
@@ -57,6 +63,7 @@ def test_a_second_instance_is_refused_and_told_who_holds_the_place(
     finally:
         end(process)
     assert str(first[shared]) in str(refusal.value)
+    assert another in str(refusal.value)
     assert f"process {process.pid}, running edge.toml since 1970-01-01T00:00:00Z" in str(
         refusal.value
     )
