@@ -94,7 +94,7 @@ class PickFailure(StrEnum):
     EMPTY = "the pool has no backends"
     PENDING = "no backend has passed its first check yet"
     NONE_READY = "every backend is draining or in maintenance"
-    NO_WEIGHT = "every ready backend has weight 0"
+    NO_WEIGHT = "every ready backend has a weight of zero"
     NONE_AVAILABLE = "no backend is available"
     FULL = "every available backend is full"
 
