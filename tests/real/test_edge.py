@@ -213,6 +213,28 @@ def test_term_finishes_what_runs_and_exits_0(tmp_path: Path) -> None:
         assert "Traceback" not in balancer.log()
 
 
+def test_term_after_quit_sets_a_limit_and_one_more_cuts(tmp_path: Path) -> None:
+    with running(tmp_path, 1) as (balancer, _):
+        with socket.create_connection(("127.0.0.1", balancer.port)) as client:
+            client.sendall(b"GET /slow?s=60 HTTP/1.1\r\nHost: a\r\n\r\n")
+            for number, said in (
+                (signal.SIGQUIT, "may take as long as they need"),
+                (signal.SIGTERM, "have 10 s to finish"),
+                (signal.SIGTERM, "running exchanges are cut"),
+            ):
+                balancer.process.send_signal(number)
+                _wait_for_log(balancer, said)
+            assert balancer.process.wait(5) == 0
+        assert "1 exchange was cut" in balancer.log()
+
+
+def _wait_for_log(balancer: Balancer, text: str) -> None:
+    end = time.monotonic() + 10
+    while text not in balancer.log():
+        assert time.monotonic() < end, balancer.log()
+        time.sleep(0.02)
+
+
 def test_signals_that_mean_nothing_here_end_nothing(tmp_path: Path) -> None:
     with running(tmp_path, 1) as (balancer, _):
         for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGUSR1):
