@@ -26,14 +26,14 @@ ALLOWED = b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What to say: `proxy_error` is an RFC 9209 error type, or None for a client's own mistake.
+    """What to say: `proxy_error` is an RFC 9209 2.3 error type, a client's own mistake by default.
 
     `retry_after_s` is told with 503 only.
     """
 
     status: int
     sentence: str
-    proxy_error: str | None = None
+    proxy_error: str = "http_request_error"
     retry_after_s: int | None = None
 
 
@@ -72,11 +72,10 @@ def reply_bytes(
         b"Date: " + date,
         b"X-Request-ID: " + request_id,
     ]
-    if reply.proxy_error is not None:
-        out.append(
-            b'Proxy-Status: %s; error=%s; details="%s"'
-            % (PSEUDONYM, reply.proxy_error.encode(), _quoted(reply.sentence))
-        )
+    out.append(
+        b'Proxy-Status: %s; error=%s; details="%s"'
+        % (PSEUDONYM, reply.proxy_error.encode(), _quoted(reply.sentence))
+    )
     if reply.retry_after_s is not None and reply.status == 503:
         out.append(b"Retry-After: %d" % reply.retry_after_s)
     if reply.status == 405:

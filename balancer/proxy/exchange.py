@@ -56,7 +56,13 @@ async def _answer(exchange: Exchange, raw: bytes) -> None:
         await exchange.reply(Reply(status=exc.status, sentence=exc.sentence))
         return
     if pool is None:
-        await exchange.reply(Reply(status=404, sentence="no route for this host and path"))
+        await exchange.reply(
+            Reply(
+                status=404,
+                sentence="no route for this host and path",
+                proxy_error="destination_not_found",
+            )
+        )
         return
     exchange.pool = pool
     await _attempts(exchange, head)

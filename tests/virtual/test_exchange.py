@@ -407,7 +407,9 @@ async def test_no_route_is_404(autojump_clock: MockClock) -> None:
     async with scene({"a": answers(200)}, pool=top) as play:
         client = await play.client()
         assert (await client.get(host="example.com")).status == 200
-        assert (await client.get(host="other.com")).status == 404
+        lost = await client.get(host="other.com")
+        assert lost.status == 404
+        assert "destination_not_found" in (lost.header("proxy-status") or "")
 
 
 async def test_the_end_of_a_connection_before_a_request_is_no_error(
