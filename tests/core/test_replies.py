@@ -114,7 +114,7 @@ def test_what_becomes_of_the_connection_is_told_as_the_client_needs_it(
 
 def test_optional_fields_come_only_with_their_reason() -> None:
     plain, _ = said(Reply(status=404, sentence="x"), request())
-    assert head.values(b"proxy-status") == [b'balancer; error=http_request_error; details="x"']
+    assert plain.values(b"proxy-status") == [b'balancer; error=http_request_error; details="x"']
     for name in (b"retry-after", b"allow", b"connection"):
         assert plain.values(name) == []
     assert said(Reply(status=405, sentence="x"), request())[0].values(b"allow")
