@@ -62,18 +62,18 @@ class Orders:
                 saved = await self._save_quietly()
                 await trio.sleep(SAVE_EVERY_S if saved else RETRY_S)
         finally:
-            await self._save_quietly()
+            # Whoever holds the lock holds it for one save; then it is our turn.
+            with trio.move_on_after(2 * SAVE_S_MAX, shield=True):
+                await self._save_quietly()
 
     async def _save_quietly(self) -> bool:
-        # Also on the way out; whoever holds the lock holds it for one save.
-        with trio.CancelScope(shield=True):
-            async with self._one_at_a_time:
-                try:
-                    await self._save(self.ledger)
-                except NotApplied as exc:
-                    effect = f"health would not survive a restart; trying again in {RETRY_S:g} s"
-                    self._log.error("state.not_saved", because=str(exc), effect=effect)
-                    return False
+        async with self._one_at_a_time:
+            try:
+                await self._save(self.ledger)
+            except NotApplied as exc:
+                effect = f"health would not survive a restart; trying again in {RETRY_S:g} s"
+                self._log.error("state.not_saved", because=str(exc), effect=effect)
+                return False
         return True
 
     async def _save_order(self, ledger: Ledger, backend: BackendId, message: str) -> None:
