@@ -7,14 +7,16 @@ from healthcheck.core.verdict import Evidence
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one backend. `unsettled`: it failed, so its next success is news."""
+    """Counts of one backend. `failed_began`: when its latest failure began, until a success of as
+    late a beginning is told; the judge may find an older one too old.
+    """
 
     requests: int = 0
     failures: int = 0
-    unsettled: bool = False
+    failed_began: float | None = None
 
-    def count(self, evidence: Evidence, *, on_trial: bool) -> bool:
-        """Count an attempt that ended; whether the judge must hear of it.
+    def count(self, evidence: Evidence, *, began: float, on_trial: bool) -> bool:
+        """Count an attempt that began then and has ended; whether the judge must hear of it.
 
         Every failure is news; a success only after one or on trial, so that a healthy backend's
         traffic costs the judge nothing.
@@ -22,9 +24,11 @@ class Tally:
         self.requests += 1
         if evidence is Evidence.FAILURE:
             self.failures += 1
-            self.unsettled = True
+            self.failed_began = began
             return True
-        news = (self.unsettled or on_trial) and evidence is Evidence.SUCCESS
-        if news:
-            self.unsettled = False
-        return news
+        if evidence is not Evidence.SUCCESS:
+            return False
+        unsettled = self.failed_began is not None
+        if self.failed_began is not None and began >= self.failed_began:
+            self.failed_began = None
+        return unsettled or on_trial

@@ -160,7 +160,7 @@ async def _attempt(
         attempt.outcome = reason
         attempt.ended = trio.current_time()
         exchange.pool.record(view.id, evidence, reason, attempt.began)
-        exchange.pool.end(view.id.address)
+        exchange.pool.end(view.id.address, attempt.began)
     return None
 
 

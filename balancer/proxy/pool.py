@@ -4,8 +4,10 @@ Between a pick and its count there is no await, so a pick never sees a stale cou
 about health and ejection is told through `report`; the answer comes back as a new snapshot.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+
+import trio
 
 from balancer.core.backend import BackendId, BackendView
 from balancer.core.outcome import PickFailure
@@ -44,6 +46,8 @@ class Pool:
         self.tallies: dict[str, Tally] = {}
         self._report = report
         self._known: frozenset[str] = frozenset()
+        self._trials: dict[str, float] = {}
+        self._older: dict[str, int] = {}
         self._unrepeatable = 0
         self.snapshot: PoolSnapshot
         self.apply(snapshot)
@@ -59,7 +63,7 @@ class Pool:
         """
         self.snapshot = snapshot
         self._keeping = frozenset(view.id.address for view in snapshot.candidates)
-        self._on_trial = frozenset(view.id.address for view in snapshot.backends if view.on_trial)
+        self._note_trials({view.id.address for view in snapshot.backends if view.on_trial})
         known = frozenset(view.id.address for view in snapshot.backends)
         if known == self._known:
             return False
@@ -70,6 +74,24 @@ class Pool:
             self._forget(address)
         return True
 
+    def _note_trials(self, on_trial: set[str]) -> None:
+        """Keep since when each is on trial, and how many attempts it has from before that."""
+        now = trio.current_time()
+        for address in on_trial - self._trials.keys():
+            if self.in_flight.get(address):
+                self._older[address] = self.in_flight[address]
+        self._trials = {address: self._trials.get(address, now) for address in on_trial}
+        self._older = {a: count for a, count in self._older.items() if a in on_trial}
+
+    def _taken(self) -> Mapping[str, int]:
+        """The attempts that a pick compares. Those from before a trial do not count in it: one that
+        hangs would hold the only place, and the trial would never end.
+        """
+        if not self._older:
+            return self.in_flight
+        counted = {a: self.in_flight[a] - older for a, older in self._older.items()}
+        return self.in_flight | counted
+
     def _forget(self, address: str) -> None:
         del self.in_flight[address]
         self.tallies.pop(address, None)
@@ -79,15 +101,19 @@ class Pool:
         if unrepeatable:
             self._unrepeatable += 1
         spares = unrepeatable and spares_trials(self._unrepeatable)
-        chosen = pick(self.snapshot, self.policy, self.in_flight, avoid=avoid, unrepeatable=spares)
+        chosen = pick(self.snapshot, self.policy, self._taken(), avoid=avoid, unrepeatable=spares)
         if chosen is not None:
             self.in_flight[chosen.id.address] += 1
         return chosen
 
-    def end(self, address: str) -> None:
-        """Return the count that `pick` took."""
+    def end(self, address: str, began: float) -> None:
+        """Return the count that `pick` took for an attempt that began then; after its `record`."""
         self.in_flight[address] -= 1
         assert self.in_flight[address] >= 0, "an attempt ended that never began"
+        if address in self._older and began < self._trials[address]:
+            self._older[address] -= 1
+            if not self._older[address]:
+                del self._older[address]
         if not self.in_flight[address] and address not in self._known:
             self._forget(address)
 
@@ -101,5 +127,5 @@ class Pool:
     def record(self, backend: BackendId, evidence: Evidence, reason: str, began: float) -> None:
         """Count an attempt that ended, and pass on what it says if that is news."""
         tally = self.tallies.setdefault(backend.address, Tally())
-        if tally.count(evidence, on_trial=backend.address in self._on_trial):
+        if tally.count(evidence, began=began, on_trial=backend.address in self._trials):
             self._report(backend, evidence, reason, began)

@@ -213,7 +213,7 @@ class HealthTable:
             if _ends(entry) <= now
         ]
         changes += [
-            self._begin_trial(entry, "as too many would be out", now) for entry in self._too_many()
+            self._begin_trial(entry, "too many would be out", now) for entry in self._too_many()
         ]
         return changes
 
@@ -235,7 +235,7 @@ class HealthTable:
 
     def _begin_trial(self, entry: Entry, why: str, now: float) -> Change:
         entry.ejection = ejecting.on_trial(entry.ejection, now)
-        entry.ejection_cause = f"on trial, {why}: {wording.TRIAL}"
+        entry.ejection_cause = f"{wording.TRIAL}: {why}"
         entry.ejection_restored = False
         del self._out[entry.target]
         return entry.ejection_change(Standing.EJECTED, now)

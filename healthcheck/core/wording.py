@@ -6,7 +6,7 @@ from healthcheck.core.verdict import Health
 
 NO_CHECKS = "no active checks configured"
 NO_VERDICT_YET = "no verdict yet"
-TRIAL = "one attempt at a time until one succeeds"
+TRIAL = "on trial until an attempt succeeds"
 
 
 def seconds(duration_s: float) -> str:

@@ -84,6 +84,74 @@ async def test_a_trial_ends_with_a_success_that_began_in_it(autojump_clock: Mock
         assert not play.backend_status("a")["on_trial"]
 
 
+async def test_an_attempt_from_before_a_trial_does_not_hold_its_only_place(
+    autojump_clock: MockClock,
+) -> None:
+    """One that hung since before the ejection kept every other away, and the trial never ended."""
+    hangs_then_fails = in_turn(answers(200, after_s=25), answers(503), answers(200, after_s=2))
+    rules = 'policy = "weighted-round-robin"\n'
+    rules += 'passive = { consecutive_failures = 1, base_ejection = "1s" }'
+    async with scene({"a": hangs_then_fails, "b": answers(200)}, pool=rules) as play:
+        async with trio.open_nursery() as clients:
+            clients.start_soon(fetch, play.network)
+            await trio.sleep(0.1)
+            while not play.backend_status("a")["ejected"]:
+                await fetch(play.network)
+                await trio.sleep(0.05)
+            await trio.sleep(2)
+            assert play.backend_status("a")["on_trial"]
+            for _ in range(6):
+                clients.start_soon(fetch, play.network)
+                await trio.sleep(0.05)
+            assert play.backend_status("a")["in_flight"] == 2, "the one that hangs, and the trial"
+            await trio.sleep(3)
+            assert not play.backend_status("a")["on_trial"]
+            assert play.backend_status("a")["in_flight"] == 1
+        assert play.backend_status("a")["in_flight"] == 0
+
+
+async def test_a_trial_that_an_older_attempt_outlives_holds_one_place(
+    autojump_clock: MockClock,
+) -> None:
+    """An older attempt that ends gives no second place to the trial."""
+    older_then_slow = in_turn(answers(200, after_s=3), answers(503), answers(200, after_s=20))
+    rules = 'policy = "weighted-round-robin"\n'
+    rules += 'passive = { consecutive_failures = 1, base_ejection = "1s" }'
+    async with scene({"a": older_then_slow, "b": answers(200)}, pool=rules) as play:
+        async with trio.open_nursery() as clients:
+            clients.start_soon(fetch, play.network)
+            await trio.sleep(0.1)
+            while not play.backend_status("a")["ejected"]:
+                await fetch(play.network)
+                await trio.sleep(0.05)
+            for _ in range(2):
+                await trio.sleep(2)
+                for _ in range(6):
+                    clients.start_soon(fetch, play.network)
+                await trio.sleep(0.05)
+            assert play.backend_status("a")["on_trial"]
+            assert play.backend_status("a")["in_flight"] == 1
+
+
+async def test_where_all_are_on_trial_nobody_is_told_of_a_limit(autojump_clock: MockClock) -> None:
+    """It read "at most 1 at a time" while four were in flight."""
+    passive = 'passive = { consecutive_failures = 1, base_ejection = "3s" }'
+    failing = in_turn(answers(503), answers(200, after_s=1))
+    async with scene({"a": failing, "b": answers(200)}, pool=passive) as play:
+        while not play.backend_status("a")["ejected"]:
+            await fetch(play.network)
+        await play.stage.instance.drain("web", B)
+        await trio.sleep(0.1)
+        async with trio.open_nursery() as clients:
+            for _ in range(4):
+                clients.start_soon(fetch, play.network)
+            await trio.sleep(0.5)
+            shown = play.backend_status("a")
+        assert shown["in_flight"] == 4
+        assert shown["on_trial"]
+        assert "at a time" not in f"{shown['reason']} {shown['explanation']}"
+
+
 async def test_a_first_fail_opens_nothing_while_others_are_still_asked(
     autojump_clock: MockClock,
 ) -> None:
