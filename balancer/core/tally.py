@@ -7,8 +7,10 @@ from healthcheck.core.verdict import Evidence
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one backend. `failed_began`: when its latest failure began, until a success of as
-    late a beginning is told; the judge may find an older one too old.
+    """Counts of one backend, and whether its next success is news.
+
+    `failed_began`: when its latest failure began. A success that began no earlier settles it; the
+    judge may find an older one too old.
     """
 
     requests: int = 0

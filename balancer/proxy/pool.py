@@ -84,8 +84,10 @@ class Pool:
         self._older = {a: count for a, count in self._older.items() if a in on_trial}
 
     def _taken(self) -> Mapping[str, int]:
-        """The attempts that a pick compares. Those from before a trial do not count in it: one that
-        hangs would hold the only place, and the trial would never end.
+        """The attempts that a pick compares.
+
+        Those from before a trial do not count in it: one that hangs would hold the only place, and
+        the trial would never end.
         """
         if not self._older:
             return self.in_flight

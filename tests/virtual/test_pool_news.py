@@ -117,20 +117,22 @@ async def test_a_trial_that_an_older_attempt_outlives_holds_one_place(
     older_then_slow = in_turn(answers(200, after_s=3), answers(503), answers(200, after_s=20))
     rules = 'policy = "weighted-round-robin"\n'
     rules += 'passive = { consecutive_failures = 1, base_ejection = "1s" }'
-    async with scene({"a": older_then_slow, "b": answers(200)}, pool=rules) as play:
-        async with trio.open_nursery() as clients:
-            clients.start_soon(fetch, play.network)
-            await trio.sleep(0.1)
-            while not play.backend_status("a")["ejected"]:
-                await fetch(play.network)
-                await trio.sleep(0.05)
-            for _ in range(2):
-                await trio.sleep(2)
-                for _ in range(6):
-                    clients.start_soon(fetch, play.network)
-                await trio.sleep(0.05)
-            assert play.backend_status("a")["on_trial"]
-            assert play.backend_status("a")["in_flight"] == 1
+    async with (
+        scene({"a": older_then_slow, "b": answers(200)}, pool=rules) as play,
+        trio.open_nursery() as clients,
+    ):
+        clients.start_soon(fetch, play.network)
+        await trio.sleep(0.1)
+        while not play.backend_status("a")["ejected"]:
+            await fetch(play.network)
+            await trio.sleep(0.05)
+        for _ in range(2):
+            await trio.sleep(2)
+            for _ in range(6):
+                clients.start_soon(fetch, play.network)
+            await trio.sleep(0.05)
+        assert play.backend_status("a")["on_trial"]
+        assert play.backend_status("a")["in_flight"] == 1
 
 
 async def test_where_all_are_on_trial_nobody_is_told_of_a_limit(autojump_clock: MockClock) -> None:
