@@ -17,6 +17,7 @@ _STYLE = {
     "up": "green",
     "on trial": "yellow",
     "checking": "yellow",
+    "weight 0": "cyan",
     "draining": "cyan",
     "maintenance": "cyan",
     "ejected": "red",
@@ -106,6 +107,7 @@ def _address(row: Row) -> Text:
 def _state(row: Row, *, panic: bool) -> Text:
     word = state_word(
         admin=str(row.get("admin")),
+        weight=cast("int", row.get("weight", 1)),
         health=str(row.get("health")),
         ejected=bool(row.get("ejected")),
         on_trial=bool(row.get("on_trial")),

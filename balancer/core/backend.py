@@ -55,8 +55,18 @@ class BackendView:
 
     @property
     def available(self) -> bool:
-        """Ready, healthy and not ejected; room is judged at the pick (`has_room`)."""
-        return self.admin is AdminState.READY and self.health is Health.HEALTHY and not self.ejected
+        """Ready, of some weight, healthy and not ejected; a pick judges room (`has_room`)."""
+        return (
+            self.admin is AdminState.READY
+            and self.weight > 0
+            and self.health is Health.HEALTHY
+            and not self.ejected
+        )
+
+    @property
+    def pending(self) -> bool:
+        """Ready, and waiting for its first verdict."""
+        return self.admin is AdminState.READY and self.health is Health.UNKNOWN
 
     def has_room(self, in_flight: int) -> bool:
         return self.limit is None or in_flight < self.limit

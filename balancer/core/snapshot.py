@@ -6,7 +6,7 @@ requests, backends on trial) stand on top. A snapshot never changes; it is repla
 """
 
 import math
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from balancer.core.backend import AdminState, BackendView
@@ -42,15 +42,11 @@ class PoolSnapshot:
         """How many backends the one predicate holds for."""
         return sum(view.available for view in self.backends)
 
-    def explain(self, address: str) -> str:
-        """Why that backend does or does not take new requests, in words."""
-        for view in self.backends:
-            if view.id.address == address:
-                return self.explain_view(view)
-        return f"pool {self.name} has no backend {address}"
+    def explain(self, view: BackendView) -> str:
+        """Why that backend of the pool does or does not take new requests, in words.
 
-    def explain_view(self, view: BackendView) -> str:
-        """The same for a view at hand, which may have newer words than the snapshot's own."""
+        The view at hand may have newer words than the snapshot's own.
+        """
         why = f": {view.reason}" if view.reason else ""
         if view.admin is not AdminState.READY:
             return f"takes no new requests: {view.admin.value} by the operator"
@@ -75,7 +71,7 @@ def pool_snapshot(
     policy: str,
     backends: Sequence[BackendView],
     *,
-    pending: Container[str],
+    pending: Collection[str],
     panic_below: float,
     was_panic: bool,
 ) -> PoolSnapshot:
@@ -85,22 +81,15 @@ def pool_snapshot(
     backends that could take requests if health and ejection were ignored: ready, of some weight,
     and past their first verdict. Nobody else takes any, panic or not.
     """
-    waiting = frozenset(view.id.address for view in backends if view.id.address in pending)
-    counted = [
-        view
-        for view in backends
-        if view.admin is AdminState.READY and view.weight > 0 and view.id.address not in waiting
-    ]
-    usable = tuple(view for view in backends if view.available and view.weight > 0)
+    wanted = [view for view in backends if view.weight > 0 and view.admin is AdminState.READY]
+    counted = [view for view in wanted if view.id.address not in pending] if pending else wanted
+    usable = tuple(view for view in wanted if view.available)
     # While a first verdict is still to come, panic does not begin: it may yet be a PASS.
-    may_panic = was_panic or not any(
-        view.weight > 0 and view.admin is AdminState.READY and view.id.address in waiting
-        for view in backends
-    )
+    may_panic = was_panic or len(counted) == len(wanted)
     panic = may_panic and _is_panic(
         len(usable), len(counted), panic_below=panic_below, was_panic=was_panic
     )
-    numbers = f"{len(usable)} of {len(counted) + len(waiting)} backends available"
+    numbers = f"{len(usable)} of {len(wanted)} backends available"
     candidates = tuple(_as_in_panic(view) for view in counted) if panic else _unlimited(usable)
     on_trial = any(view.on_trial for view in candidates)
     return PoolSnapshot(
@@ -109,7 +98,7 @@ def pool_snapshot(
         backends=tuple(backends),
         candidates=candidates,
         steady=tuple(view for view in candidates if not view.on_trial) if on_trial else candidates,
-        pending=waiting,
+        pending=frozenset(pending),
         panic=panic,
         numbers=numbers,
         summary=f"panic: {numbers}, too few; health and ejection are ignored" if panic else numbers,

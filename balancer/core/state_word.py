@@ -11,12 +11,17 @@ from healthcheck.core.verdict import Health
 _OF_ADMIN = {AdminState.DRAINING: "draining", AdminState.MAINTENANCE: "maintenance"}
 _OF_HEALTH = {Health.UNHEALTHY: "unhealthy", Health.UNKNOWN: "checking"}
 
-_STAYS_OUT_IN_PANIC = frozenset({"draining", "maintenance", "checking"})
+NO_WEIGHT = "weight 0"
+_STAYS_OUT_IN_PANIC = frozenset({"draining", "maintenance", NO_WEIGHT, "checking"})
 
 
-def state_word(*, admin: str, health: str, ejected: bool, on_trial: bool) -> str:
-    """One of: up, on trial, ejected, unhealthy, checking, draining, maintenance."""
-    word = _OF_ADMIN.get(AdminState(admin)) or _OF_HEALTH.get(Health(health))
+def state_word(*, admin: str, weight: int, health: str, ejected: bool, on_trial: bool) -> str:
+    """One of: up, on trial, ejected, unhealthy, checking, weight 0, draining, maintenance."""
+    word = (
+        _OF_ADMIN.get(AdminState(admin))
+        or (NO_WEIGHT if weight == 0 else None)
+        or _OF_HEALTH.get(Health(health))
+    )
     if word is not None:
         return word
     if ejected:

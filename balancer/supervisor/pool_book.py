@@ -40,6 +40,7 @@ class PoolBook:
         self._saved = saved
         self._panic = False
         self._changed_at: dict[str, float] = {}
+        self._seen: dict[str, TargetView] = {}
         self.views: dict[str, BackendView] = {}
         self.snapshot: PoolSnapshot
         self.set_entries(entries, now)
@@ -50,6 +51,7 @@ class PoolBook:
         for address in self.entries.keys() - wanted.keys():
             self._table.remove(address)
             self._changed_at.pop(address, None)
+            self._seen.pop(address, None)
         for address, entry in wanted.items():
             known = self.entries.get(address)
             if known is not None and entry.admin.forgets(known.admin):
@@ -61,24 +63,23 @@ class PoolBook:
                 self._changed_at[address] = now
         self.entries = wanted
         self._saved = {}
-        self._draw(wanted)
+        self._draw_all()
 
     def verdict(self, address: str, verdict: Verdict, now: float) -> list[Change]:
         changes = self._table.verdict(address, verdict, now)
-        self._draw_one(address)
+        self._draw_news([address])
         return changes
 
     def evidence(
         self, address: str, evidence: Evidence, reason: str, now: float, began: float
     ) -> list[Change]:
         changes = self._table.evidence(address, evidence, reason, now, began)
-        self._draw_one(address)
+        self._draw_news([address])
         return changes
 
     def tick(self, now: float) -> list[Change]:
         changes = self._table.tick(now)
-        for change in changes:
-            self._draw_one(change.target)
+        self._draw_news([change.target for change in changes])
         return changes
 
     def next_event(self) -> float | None:
@@ -88,7 +89,8 @@ class PoolBook:
         return self._table.pace(address)
 
     def view(self, address: str) -> TargetView:
-        return self._table.view(address)
+        """What the health table says of it, as of the latest news."""
+        return self._seen[address]
 
     def knows_enough(self) -> bool:
         """Whether the pool may start to serve: a first PASS, or every first verdict."""
@@ -108,45 +110,41 @@ class PoolBook:
             "cursors": self.policy.dump(),
         }
 
-    def _draw_one(self, address: str) -> None:
-        """Draw one backend anew, and the pool only if that matters to a pick.
+    def _draw_news(self, addresses: Iterable[str]) -> None:
+        """Draw these backends anew, and the pool only if that matters to a pick; then once.
 
         Most news changes nothing or only words, and must cost the same in a pool of a thousand as
         in one of three.
         """
-        entry = self.entries.get(address)
-        if entry is None:
-            return
-        before, after = self.views[address], self._view(entry)
-        if after == before:
-            return
-        if replace(after, reason=before.reason, since=before.since) == before:
+        matters = False
+        for address in addresses:
+            entry = self.entries.get(address)
+            if entry is None:
+                continue
+            before, after = self.views[address], self._view(entry)
             self.views[address] = after
-        else:
-            self._draw([address])
+            matters = matters or not _same_to_a_pick(before, after)
+        if matters:
+            self._draw_pool()
 
-    def _draw(self, addresses: Iterable[str]) -> None:
-        """Draw these backends and the snapshot anew."""
-        fresh = {address: self._view(self.entries[address]) for address in addresses}
-        self.views = {
-            address: fresh.get(address) or self.views[address] for address in self.entries
-        }
+    def _draw_all(self) -> None:
+        """Draw every backend and the pool anew."""
+        self.views = {address: self._view(entry) for address, entry in self.entries.items()}
+        self._draw_pool()
+
+    def _draw_pool(self) -> None:
         self.snapshot = pool_snapshot(
             self.name,
             self.settings.policy,
             tuple(self.views.values()),
-            pending={
-                address
-                for address, entry in self.entries.items()
-                if entry.admin.serves and self._table.is_pending(address)
-            },
+            pending={address for address, view in self.views.items() if view.pending},
             panic_below=self.settings.panic_below,
             was_panic=self._panic,
         )
         self._panic = self.snapshot.panic
 
     def _view(self, entry: LedgerEntry) -> BackendView:
-        target = self._table.view(entry.address)
+        target = self._seen[entry.address] = self._table.view(entry.address)
         said = not entry.admin.serves
         since = max(target.since, self._changed_at.get(entry.address, target.since))
         return BackendView(
@@ -162,6 +160,11 @@ class PoolBook:
             else target.reason,
             since=since,
         )
+
+
+def _same_to_a_pick(before: BackendView, after: BackendView) -> bool:
+    """Whether they differ in words only."""
+    return after == before or replace(after, reason=before.reason, since=before.since) == before
 
 
 def _thresholds(settings: PoolSettings) -> Thresholds | None:

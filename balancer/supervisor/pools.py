@@ -124,7 +124,8 @@ class Pools:
             self._tell_panic(book)
         if changes:
             self.changed.set()
-        self._tick_scope.deadline = min(self._tick_scope.deadline, self._next_event())
+        if changes or after is not before:  # nothing else brings the next event nearer
+            self._tick_scope.deadline = min(self._tick_scope.deadline, self._next_event())
         self._news.set()
         self._news = trio.Event()
 
@@ -142,13 +143,13 @@ class Pools:
                 "backend.not_ejected", pool=book.name, backend=change.target, because=change.reason
             )
             return
+        snapshot, view = book.snapshot, book.views[change.target]
         self._events.add(
             kind,
             pool=book.name,
             backend=change.target,
             cause=change.reason,
-            effect=f"{book.snapshot.explain(change.target).partition(':')[0]}; "
-            f"{book.snapshot.summary}",
+            effect=f"{snapshot.explain(view).partition(':')[0]}; {snapshot.summary}",
         )
 
     def _watch(self, book: PoolBook) -> None:

@@ -49,7 +49,7 @@ def _backend_status(
         "on_trial": view.on_trial,
         "available": view.available,
         "reason": view.reason,
-        "explanation": book.snapshot.explain_view(view),
+        "explanation": book.snapshot.explain(view),
         "since": iso(wall - (now - view.since)),
         "in_flight": pool.in_flight.get(address, 0),
         "requests": tally.requests,
@@ -77,7 +77,7 @@ def running_status(exchange: Running, now: float) -> dict[str, object]:
 
 def iso(wall: float) -> str:
     """Seconds since 1970 as the contract writes times."""
-    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{datetime.fromtimestamp(wall, UTC).isoformat(timespec='seconds')[:19]}Z"
 
 
 def http_date(wall: float) -> bytes:

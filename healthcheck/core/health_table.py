@@ -28,6 +28,7 @@ class HealthTable:
         self._settings = ejection
         self._entries: dict[str, Entry] = {}
         self._out: dict[str, Entry] = {}  # the ejected ones
+        self._serving: set[str] = set()  # by the operator's word
 
     # ---- who is here
 
@@ -49,6 +50,7 @@ class HealthTable:
         )
         self._restore(entry, saved or {}, now)
         self._entries[target] = entry
+        self._serving.add(target)
         if entry.ejection.standing is Standing.EJECTED:
             self._out[target] = entry
 
@@ -79,16 +81,13 @@ class HealthTable:
     def remove(self, target: str) -> None:
         self._entries.pop(target, None)
         self._out.pop(target, None)
+        self._serving.discard(target)
 
     def targets(self) -> tuple[str, ...]:
         return tuple(self._entries)
 
     def view(self, target: str) -> TargetView:
         return self._entries[target].view(self._thresholds)
-
-    def is_pending(self, target: str) -> bool:
-        """Whether the first verdict is still to come."""
-        return self._entries[target].probe.state is Health.UNKNOWN
 
     def pace(self, target: str) -> Pace:
         """How often to probe: faster without a verdict, and while a streak is under way."""
@@ -106,6 +105,7 @@ class HealthTable:
         if serving and not entry.serving:
             _forgive(entry)
         entry.serving = serving
+        (self._serving.add if serving else self._serving.discard)(target)
 
     # ---- verdicts of probes
 
@@ -200,8 +200,7 @@ class HealthTable:
 
     def _share_out(self) -> tuple[int, list[Entry]]:
         """How many serve by the operator's word, and which of them are ejected."""
-        serving = sum(1 for entry in self._entries.values() if entry.serving)
-        return serving, [entry for entry in self._out.values() if entry.serving]
+        return len(self._serving), [entry for entry in self._out.values() if entry.serving]
 
     # ---- time
 

@@ -10,14 +10,16 @@ from tests.support.views import view
 
 
 @pytest.mark.parametrize(
-    ("admin", "health", "ejected"), list(product(AdminState, Health, (False, True)))
+    ("admin", "weight", "health", "ejected"),
+    list(product(AdminState, (0, 1), Health, (False, True))),
 )
-def test_available_is_ready_and_healthy_and_not_ejected(
-    admin: AdminState, health: Health, ejected: bool
+def test_available_is_ready_of_some_weight_healthy_and_not_ejected(
+    admin: AdminState, weight: int, health: Health, ejected: bool
 ) -> None:
-    one = view("a", admin=admin, health=health, ejected=ejected)
-    good = (AdminState.READY, Health.HEALTHY, False)
-    assert one.available is ((admin, health, ejected) == good)
+    one = view("a", weight, admin=admin, health=health, ejected=ejected)
+    good = (AdminState.READY, 1, Health.HEALTHY, False)
+    assert one.available is ((admin, weight, health, ejected) == good)
+    assert one.pending is (admin is AdminState.READY and health is Health.UNKNOWN)
 
 
 @pytest.mark.parametrize(

@@ -160,8 +160,7 @@ def test_an_ejection_tells_its_length_and_cause_and_ends_in_a_trial() -> None:
     assert table.tick(10.9) == []
     assert table.next_event(12.0) == 12.0
     assert told(table.tick(11.0)) == [
-        "a ejection ejected>on_trial: "
-        "on trial until an attempt succeeds: the ejection is over"
+        "a ejection ejected>on_trial: on trial until an attempt succeeds: the ejection is over"
     ]
     assert (table.view("a").ejected, table.view("a").on_trial) == (False, True)
     assert table.next_event(11.0) is None
@@ -281,8 +280,7 @@ def test_a_share_that_shrinks_lets_one_return_early() -> None:
     table.remove("d")
     assert table.next_event(3.0) == 3.0
     assert told(table.tick(3.0)) == [
-        "a ejection ejected>on_trial: "
-        "on trial until an attempt succeeds: too many would be out"
+        "a ejection ejected>on_trial: on trial until an attempt succeeds: too many would be out"
     ]
     assert table.next_event(3.0) == 12.0
 
@@ -293,8 +291,7 @@ def test_a_pass_ends_an_ejection_if_its_probe_can_know_of_it() -> None:
     assert table.verdict("a", replace(PASS, began=4.9), 5.1) == []
     assert table.view("a").ejected
     assert told(table.verdict("a", replace(PASS, began=6.0), 6.1)) == [
-        "a ejection ejected>on_trial: "
-        "on trial until an attempt succeeds: a probe passed"
+        "a ejection ejected>on_trial: on trial until an attempt succeeds: a probe passed"
     ]
 
 

@@ -51,9 +51,8 @@ def sick(address: str) -> BackendView:
 
 
 @pytest.mark.parametrize("one", EVERY_KIND, ids=repr)
-def test_beside_a_good_backend_only_the_predicate_and_weight_decide(one: BackendView) -> None:
-    may = one.available and one.weight > 0
-    assert ("x" in addresses(snapshot(view("good"), one).candidates)) is may
+def test_beside_a_good_backend_only_the_predicate_decides(one: BackendView) -> None:
+    assert ("x" in addresses(snapshot(view("good"), one).candidates)) is one.available
 
 
 @pytest.mark.parametrize("one", EVERY_KIND, ids=repr)
@@ -163,6 +162,14 @@ def test_a_snapshot_says_how_the_pool_is_doing() -> None:
     assert "panic: 0 of 1 backends available" in snapshot(sick("b")).summary
 
 
+def test_a_backend_of_weight_0_is_counted_nowhere() -> None:
+    """It read "2 of 3 available", and a first check of it kept a panic from beginning."""
+    checking = view("w", 0, health=Health.UNKNOWN)
+    shot = snapshot(view("a"), sick("b"), view("v", 0), checking, pending={"w"})
+    assert (shot.available, shot.summary) == (1, "1 of 2 backends available")
+    assert snapshot(sick("b"), checking, pending={"w"}).panic
+
+
 # ---- explain -------------------------------------------------------------------------------------
 
 
@@ -187,21 +194,17 @@ def test_a_snapshot_says_how_the_pool_is_doing() -> None:
     ],
 )
 def test_every_backend_is_explained(one: BackendView, words: str) -> None:
-    assert snapshot(view("good"), one).explain("x") == words
+    assert snapshot(view("good"), one).explain(one) == words
 
 
 def test_what_has_no_verdict_yet_is_explained() -> None:
     waiting = view("x", health=Health.UNKNOWN)
-    assert "first check is still to come" in snapshot(waiting, pending={"x"}).explain("x")
+    assert "first check is still to come" in snapshot(waiting, pending={"x"}).explain(waiting)
 
 
 def test_what_panic_changes_is_explained() -> None:
-    words = snapshot(sick("x")).explain("x")
+    words = snapshot(sick("x")).explain(sick("x"))
     assert words.startswith("takes requests although unhealthy, because the pool is in panic")
-
-
-def test_a_stranger_is_explained() -> None:
-    assert snapshot(view("a")).explain("q") == "pool web has no backend q"
 
 
 # ---- pick ----------------------------------------------------------------------------------------

@@ -7,34 +7,43 @@ import pytest
 from balancer.core.backend import AdminState
 from balancer.core.state_word import state_word, used_in_panic
 from healthcheck.core.verdict import Health
+from tests.support.views import view
 
 
 @pytest.mark.parametrize(
-    ("admin", "health", "ejected", "on_trial", "word"),
+    ("admin", "weight", "health", "ejected", "on_trial", "word"),
     [
-        ("ready", "healthy", False, False, "up"),
-        ("ready", "healthy", False, True, "on trial"),
-        ("ready", "healthy", True, False, "ejected"),
-        ("ready", "unhealthy", True, False, "unhealthy"),
-        ("ready", "unknown", False, False, "checking"),
-        ("draining", "unhealthy", True, True, "draining"),
-        ("maintenance", "unknown", False, False, "maintenance"),
+        ("ready", 1, "healthy", False, False, "up"),
+        ("ready", 1, "healthy", False, True, "on trial"),
+        ("ready", 1, "healthy", True, False, "ejected"),
+        ("ready", 1, "unhealthy", True, False, "unhealthy"),
+        ("ready", 1, "unknown", False, False, "checking"),
+        ("ready", 0, "healthy", False, False, "weight 0"),
+        ("ready", 0, "unhealthy", True, False, "weight 0"),
+        ("draining", 0, "healthy", False, False, "draining"),
+        ("draining", 1, "unhealthy", True, True, "draining"),
+        ("maintenance", 1, "unknown", False, False, "maintenance"),
     ],
 )
 def test_the_first_thing_to_know_is_said_first(
-    admin: str, health: str, ejected: bool, on_trial: bool, word: str
+    admin: str, weight: int, health: str, ejected: bool, on_trial: bool, word: str
 ) -> None:
     """The operator's order explains a probe's finding, and that explains an ejection."""
-    assert state_word(admin=admin, health=health, ejected=ejected, on_trial=on_trial) == word
+    found = state_word(
+        admin=admin, weight=weight, health=health, ejected=ejected, on_trial=on_trial
+    )
+    assert found == word
 
 
 def test_only_a_backend_that_may_be_picked_reads_up_or_on_trial() -> None:
-    for admin, health, ejected, on_trial in product(
-        AdminState, Health, [True, False], [True, False]
+    for admin, weight, health, ejected, on_trial in product(
+        AdminState, [0, 1], Health, [True, False], [True, False]
     ):
-        word = state_word(admin=admin, health=health, ejected=ejected, on_trial=on_trial)
-        available = admin is AdminState.READY and health is Health.HEALTHY and not ejected
-        assert (word in ("up", "on trial")) == available
+        word = state_word(
+            admin=admin, weight=weight, health=health, ejected=ejected, on_trial=on_trial
+        )
+        one = view("a", weight, admin=admin, health=health, ejected=ejected, on_trial=on_trial)
+        assert (word in ("up", "on trial")) == one.available
 
 
 @pytest.mark.parametrize(
@@ -45,6 +54,7 @@ def test_only_a_backend_that_may_be_picked_reads_up_or_on_trial() -> None:
         ("up", False),
         ("on trial", False),
         ("checking", False),
+        ("weight 0", False),
         ("draining", False),
         ("maintenance", False),
     ],

@@ -1,6 +1,7 @@
 """News of one backend, in the pool that it belongs to: what follows, and what it costs."""
 
 import random
+from typing import cast
 
 import pytest
 import trio
@@ -10,9 +11,12 @@ from balancer.config.load import load_text
 from balancer.core.ledger import Ledger
 from balancer.core.policies import make_policy
 from balancer.core.snapshot import pool_snapshot
+from balancer.proxy.pool import Pool, PoolLimits
 from balancer.supervisor import pool_book
 from balancer.supervisor.pool_book import PoolBook
+from balancer.supervisor.reporting import pool_status
 from balancer.supervisor.state_file import MemoryStateStore
+from healthcheck.core.health_table import HealthTable
 from healthcheck.core.verdict import Evidence, Outcome, Verdict
 from tests.support.edge_client import fetch
 from tests.support.scene import ADDRESSES, config_for, scene
@@ -22,6 +26,17 @@ A, B, C = (ADDRESSES[name] for name in "abc")
 PASS = Verdict(Outcome.PASS, "status 200")
 FAIL = Verdict(Outcome.FAIL, "status 503, expected 200-299")
 HEALTH = '[pools.web.health]\npath = "/health"\ninterval = "2s"\ntimeout = "1s"\njitter = 0.0\n'
+
+LIMITS = PoolLimits(
+    connect_s=1.0,
+    response_s=1.0,
+    idle_s=1.0,
+    idle_max=1,
+    idle_timeout_s=1.0,
+    age_max_s=1.0,
+    requests_max=0,
+    retry_after_s=1,
+)
 
 
 def book_of(count: int) -> PoolBook:
@@ -63,6 +78,43 @@ def test_most_news_costs_the_same_in_a_pool_of_a_thousand(
         book.verdict(addresses[0], FAIL, now)
     assert drawn == 1
     assert book.snapshot.available == 999
+
+
+def test_ejections_that_end_together_draw_the_pool_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each drew it anew: 400 ejections that ended in one moment held the loop for a second."""
+    book = book_of(100)
+    addresses = list(book.entries)
+    for address in addresses:
+        book.verdict(address, PASS, 1.0)
+    for address in addresses[:40]:
+        for _ in range(book.settings.passive.consecutive_failures):
+            book.evidence(address, Evidence.FAILURE, "status 503", 2.0, 1.5)
+    assert book.snapshot.numbers == "60 of 100 backends available"
+    drawn = 0
+    real = pool_snapshot
+
+    def counting(*words: object, **more: object) -> object:
+        nonlocal drawn
+        drawn += 1
+        return real(*words, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pool_book, "pool_snapshot", counting)
+    assert len(book.tick(10_000.0)) == 40
+    assert drawn == 1
+    assert book.snapshot.numbers == "100 of 100 backends available"
+
+
+async def test_a_status_of_a_thousand_asks_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It put together every backend's words again, and looked each one up among all others."""
+    book = book_of(1000)
+    serving = Pool(book.snapshot, book.policy, LIMITS, lambda *_news: None)
+
+    def asked(*_words: object) -> object:
+        raise AssertionError("the status is to be told from what was drawn")
+
+    monkeypatch.setattr(HealthTable, "view", asked)
+    told = pool_status(book, serving, 1.0, 1_800_000_000.0)
+    assert len(cast("list[object]", told["backends"])) == 1000
 
 
 async def test_a_trial_ends_with_a_success_that_began_in_it(autojump_clock: MockClock) -> None:
