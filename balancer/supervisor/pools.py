@@ -51,6 +51,7 @@ class Pools:
             book = PoolBook(name, pool, entries[name], policy=policy, saved=backends, now=now)
             self.books[name] = book
             self.serving[name] = Pool(book.snapshot, policy, _limits(book), self._evidence)
+        self._troubled: set[str] = set()  # nobody has been left since a panic
         self._targets: dict[str, BackendId] = {}
         self.monitor = Monitor(on_verdict=self._verdict, pace=self._pace, rng=rng)
         self.changed = trio.Event()
@@ -120,7 +121,7 @@ class Pools:
             self._worker.apply(after)
         for change in changes:
             self._tell_change(book, change)
-        if after.panic is not before.panic:
+        if after.panic is not before.panic or (book.name in self._troubled and after.candidates):
             self._tell_panic(book)
         if changes:
             self.changed.set()
@@ -130,10 +131,15 @@ class Pools:
         self._news = trio.Event()
 
     def _tell_panic(self, book: PoolBook) -> None:
-        """That the pool is in panic, or no longer is."""
+        """That the pool is in panic, or has recovered; not the latter when nobody is left in it."""
         snapshot = book.snapshot
-        kind = EventKind.POOL_PANIC if snapshot.panic else EventKind.POOL_RECOVERED
-        effect = None if snapshot.candidates else "nobody is left to take requests"
+        kind, effect = EventKind.POOL_PANIC, None
+        self._troubled.discard(book.name)
+        if not snapshot.candidates:
+            self._troubled.add(book.name)
+            effect = "nobody is left to take requests"
+        elif not snapshot.panic:
+            kind = EventKind.POOL_RECOVERED
         self._events.add(kind, pool=book.name, cause=snapshot.numbers, effect=effect)
 
     def _tell_change(self, book: PoolBook, change: Change) -> None:

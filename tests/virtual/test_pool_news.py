@@ -253,6 +253,32 @@ async def test_a_restored_panic_is_told(autojump_clock: MockClock) -> None:
         assert any("health and ejections are ignored" in s for s in play.stage.sentences())
 
 
+async def test_a_pool_out_of_which_the_last_one_was_drained_has_not_recovered(
+    autojump_clock: MockClock,
+) -> None:
+    """It read "recovered" while every client got 503; and the order comes before what it causes."""
+    bad = by_target({"/health": answers(503)}, answers(200))
+    well = by_target({"/health": answers(200)}, answers(200))
+    async with scene({"a": bad, "b": well}, pool=HEALTH) as play:
+        await trio.sleep(3)
+        instance = play.stage.instance
+        await instance.drain("web", B)
+        await instance.drain("web", A)
+        assert (await fetch(play.network)).status == 503
+        await instance.ready("web", B)
+        kinds = [event.kind.value for event in instance.events.since(0)[1]]
+        ends = [kind for kind in kinds if kind.startswith(("pool.", "backend.dr", "backend.re"))]
+        assert ends == [
+            "backend.draining",
+            "pool.panic",
+            "backend.draining",
+            "pool.panic",
+            "backend.ready",
+            "pool.recovered",
+        ]
+        assert sum("nobody is left" in said for said in play.stage.sentences()) == 1
+
+
 async def test_what_is_not_probed_is_not_known_after_a_restart(autojump_clock: MockClock) -> None:
     store = MemoryStateStore()
     well = by_target({"/health": answers(200)}, answers(200))
