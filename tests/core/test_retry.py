@@ -12,6 +12,7 @@ from balancer.core.retry import (
     UNREPEATABLE_REST_S_MAX,
     WRITTEN_ATTEMPTS_MAX,
     Attempted,
+    counts,
     refusal,
     rest_limit,
 )
@@ -147,3 +148,26 @@ def test_nothing_is_repeated_against_the_rule(facts: Attempted) -> None:
 def test_unrepeatable_requests_take_only_connections_that_rested_briefly() -> None:
     assert rest_limit(idempotent=True) == math.inf
     assert rest_limit(idempotent=False) == UNREPEATABLE_REST_S_MAX
+
+
+@pytest.mark.parametrize(
+    "failure", [Failure.CONNECT_TIMEOUT, Failure.SEND_STALLED, Failure.RESPONSE_TIMEOUT]
+)
+def test_who_let_one_attempt_wait_in_vain_is_not_waited_for_again(failure: Failure) -> None:
+    """A second wait for the only backend doubled the client's, and hid nothing."""
+    assert refusal(attempted(failure, attempts=1, choices=2)) is None
+    assert refusal(attempted(failure, attempts=1, choices=1)) == "every backend was given its time"
+
+
+@pytest.mark.parametrize(
+    ("failure", "written", "counted"),
+    [
+        (Failure.BROKEN, True, True),
+        (Failure.BROKEN, False, False),
+        (Failure.STALE, True, False),  # a connection that had gone reached nobody
+    ],
+)
+def test_only_what_may_have_reached_a_backend_counts(
+    failure: Failure, written: bool, counted: bool
+) -> None:
+    assert counts(failure, written=written) is counted
