@@ -5,6 +5,7 @@ import contextlib
 import trio
 
 from balancer.core.message import BadMessage
+from balancer.core.outcome import CONSEQUENCES, Failure
 from balancer.core.replies import Reply
 from balancer.proxy.exchange import refuse, serve_exchange
 from balancer.proxy.exchange_state import Exchange
@@ -131,6 +132,11 @@ class ClientConnection:
         exchange = self._exchange
         self._service.crashed(exchange.request_id.decode() if exchange else "", exc)
         if exchange is not None and not exchange.answer_begun:
-            reply = Reply(status=500, sentence="internal error", proxy_error="proxy_internal_error")
+            crashed = CONSEQUENCES[Failure.CRASHED]
+            reply = Reply(
+                status=crashed.status,
+                sentence=Failure.CRASHED.value,
+                proxy_error=crashed.proxy_error,
+            )
             with contextlib.suppress(Exception):  # whatever crashed may crash again
                 await exchange.reply(reply)

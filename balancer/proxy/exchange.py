@@ -30,6 +30,11 @@ async def serve_exchange(exchange: Exchange, raw: bytes) -> bool:
     exchange.service.running[number] = exchange
     try:
         await _answer(exchange, raw)
+    except Exception:
+        crashed = outcome.Failure.CRASHED
+        exchange.record.fault = crashed.value
+        exchange.record.status = exchange.record.status or outcome.CONSEQUENCES[crashed].status
+        raise
     finally:
         del exchange.service.running[number]
         exchange.record.ended = trio.current_time()
@@ -154,6 +159,9 @@ async def _attempt(
         evidence = outcome.CONSEQUENCES[exc.failure].evidence
         reason = f"{exc.failure.value}: {exc.detail}" if exc.detail else exc.failure.value
         return exc
+    except Exception:
+        reason = outcome.Failure.CRASHED.value
+        raise
     finally:
         exchange.backend = None
         exchange.waiter.calm()

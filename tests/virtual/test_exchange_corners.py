@@ -10,6 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from balancer.proxy import exchange
 from balancer.rehearsal.links import Fault
 from balancer.wire import streams
 from balancer.wire.network import Network, Sock
@@ -320,6 +321,31 @@ async def test_a_crash_in_a_body_is_a_visible_break(
         assert not (await client.answer()).complete
         await play.settled()
         assert play.at_rest()
+        assert play.attempts() == ["a internal error"]
+        assert play.stage.access[-1].fault == "internal error"
+
+
+async def test_a_crash_before_an_answer_is_told_and_harms_no_other_connection(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its access line had status 0 and said that the attempt was cancelled."""
+
+    async def breaks(*_: object) -> int:
+        raise RuntimeError("a bug")
+
+    async with scene({"a": answers(200)}) as play:
+        other = await play.client()
+        assert (await other.get()).status == 200
+        with monkeypatch.context() as patch:
+            patch.setattr(exchange, "run_attempt", breaks)
+            answer = await fetch(play.network)
+        assert answer.status == 500
+        assert "proxy_internal_error" in (answer.header("proxy-status") or "")
+        record = play.stage.access[-1]
+        assert (record.status, record.fault) == (500, "internal error")
+        assert play.attempts() == ["a internal error"]
+        assert (await other.get()).status == 200
+        assert play.backend_status("a")["failures"] == 0
 
 
 async def test_a_stream_of_small_chunks_with_extensions_has_no_end_before_its_end(
