@@ -1,0 +1,184 @@
+"""The line between supervisor and worker: messages in order, descriptors beside them.
+
+Sending never waits: what the socket does not take at once is kept and sent by `run`, up to a bound;
+who falls behind it is as good as gone, and is told apart from a slow one by nobody. The message's
+meaning is none of its business.
+"""
+
+import array
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
+
+import trio
+
+from balancer.worker.messages import Message, Word, decoded, encoded
+
+# A plan of 10,000 backends is 2 MiB; so many of them behind, and nobody is reading.
+WAITING_BYTES_MAX = 64 * 1024 * 1024
+MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+# SCM_MAX_FD of Linux is 253.
+DESCRIPTORS_MAX = 200
+_HEAD = struct.Struct("!IH")
+_READ_BYTES = 256 * 1024
+_FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+
+class ChannelClosed(Exception):
+    """The other side is gone, or speaks another language; str() says which."""
+
+
+class Channel(Protocol):
+    """One end. `handles` are descriptors, or what stands for them where there is no kernel."""
+
+    def send(self, message: Message, handles: Sequence[object] = ()) -> None:
+        """Say it; nothing happens on a channel that is closed: `receive` tells its owner."""
+        ...
+
+    async def receive(self) -> tuple[Word, list[object]]:
+        """The next message with its handles, which are the caller's now. ChannelClosed."""
+        ...
+
+    async def run(self) -> None:
+        """Send what waits; returns when the channel is closed."""
+        ...
+
+    def close(self) -> None:
+        """Close this end; what waits is lost."""
+        ...
+
+
+class KernelChannel:
+    """A channel over a connected, non-blocking unix stream socket, which it owns."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._waiting: deque[tuple[memoryview, list[int]]] = deque()
+        self._waiting_bytes = 0
+        self._more = trio.Event()
+        self._buffer = bytearray()
+        self._arrived: deque[int] = deque()
+        self._closed = False
+
+    def send(self, message: Message, handles: Sequence[object] = ()) -> None:
+        """Send now what the socket takes; handles are duplicated, so the caller keeps its own."""
+        if self._closed:
+            return
+        assert len(handles) <= DESCRIPTORS_MAX, "too many descriptors for one message"
+        body = encoded(message)
+        frame = memoryview(_HEAD.pack(len(body), len(handles)) + body)
+        self._waiting.append((frame, [os.dup(_number_of(handle)) for handle in handles]))
+        self._waiting_bytes += len(frame)
+        self._flush()
+        if self._waiting_bytes > WAITING_BYTES_MAX:
+            self.close()
+        elif self._waiting:
+            self._more.set()
+
+    def _flush(self) -> None:
+        while self._waiting:
+            frame, descriptors = self._waiting[0]
+            try:
+                sent = self._send(frame, descriptors)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.close()
+                return
+            _close_all(descriptors)
+            self._waiting_bytes -= sent
+            if sent == len(frame):
+                self._waiting.popleft()
+            else:
+                self._waiting[0] = (frame[sent:], [])
+
+    def _send(self, frame: memoryview, descriptors: list[int]) -> int:
+        if not descriptors:
+            return self._sock.send(frame)
+        rights = array.array("i", descriptors)
+        return self._sock.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+
+    async def run(self) -> None:
+        while not self._closed:
+            if not self._waiting:
+                self._more = trio.Event()
+                await self._more.wait()
+            with suppress(trio.ClosedResourceError):
+                await trio.lowlevel.wait_writable(self._sock)
+            self._flush()
+
+    async def receive(self) -> tuple[Word, list[object]]:
+        while (found := self._take()) is None:
+            if self._closed:
+                raise ChannelClosed("it was closed here")
+            try:
+                data, control, _, _ = self._sock.recvmsg(
+                    _READ_BYTES, socket.CMSG_SPACE(4 * DESCRIPTORS_MAX), _FLAGS
+                )
+            except BlockingIOError:
+                with suppress(trio.ClosedResourceError):
+                    await trio.lowlevel.wait_readable(self._sock)
+                continue
+            except OSError as exc:
+                raise ChannelClosed(exc.strerror or str(exc)) from exc
+            self._keep(control)
+            if not data:
+                raise ChannelClosed("the other side has closed it")
+            self._buffer += data
+        return found
+
+    def _keep(self, control: list[tuple[int, int, bytes]]) -> None:
+        for level, kind, data in control:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                whole = len(data) - len(data) % 4
+                self._arrived.extend(array.array("i", data[:whole]))
+
+    def _take(self) -> tuple[Word, list[object]] | None:
+        if len(self._buffer) < _HEAD.size:
+            return None
+        size, count = _HEAD.unpack_from(self._buffer)
+        if size > MESSAGE_BYTES_MAX or count > DESCRIPTORS_MAX:
+            raise ChannelClosed("what came is no message")
+        if len(self._buffer) < _HEAD.size + size:
+            return None
+        body = bytes(self._buffer[_HEAD.size : _HEAD.size + size])
+        del self._buffer[: _HEAD.size + size]
+        if len(self._arrived) < count:
+            raise ChannelClosed("descriptors were lost on the way: too many are open here")
+        handles: list[object] = [self._arrived.popleft() for _ in range(count)]
+        try:
+            return decoded(body), handles
+        except ValueError as exc:
+            _close_all([handle for handle in handles if isinstance(handle, int)])
+            raise ChannelClosed(f"it speaks another version: {exc}") from exc
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for _, descriptors in self._waiting:
+            _close_all(descriptors)
+        self._waiting.clear()
+        _close_all(list(self._arrived))
+        self._arrived.clear()
+        self._more.set()
+        trio.lowlevel.notify_closing(self._sock)
+        self._sock.close()
+
+
+def _number_of(handle: object) -> int:
+    if isinstance(handle, int):
+        return handle
+    number: int = handle.fileno()  # type: ignore[attr-defined]
+    return number
+
+
+def _close_all(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        with suppress(OSError):
+            os.close(descriptor)
+    descriptors.clear()
