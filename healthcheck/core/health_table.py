@@ -6,11 +6,10 @@ news of a target that is not here (any more) changes nothing, so late news is ha
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from healthcheck.core import ejection as ejecting
+from healthcheck.core import new_rules, passive, wording
 from healthcheck.core import saved as saving
-from healthcheck.core import wording
 from healthcheck.core.ejection import Ejection, EjectionSettings, Standing
 from healthcheck.core.probe_health import ProbeHealth, Thresholds, step
 from healthcheck.core.schedule import Pace
@@ -70,7 +69,7 @@ class HealthTable:
         """What `add` takes as `saved`: JSON-able, with ages for times, so any clock can go on."""
         entry = self._entries[target]
         dumped: dict[str, object] = {}
-        if self._thresholds is not None:
+        if self._thresholds is not None and not entry.probe_assumed:
             dumped["health"] = saving.dump_health(
                 entry.probe, entry.probe_cause, entry.probe_since, now
             )
@@ -103,9 +102,41 @@ class HealthTable:
         """
         entry = self._entries[target]
         if serving and not entry.serving:
-            _forgive(entry)
+            passive.forgive(entry)
         entry.serving = serving
         (self._serving.add if serving else self._serving.discard)(target)
+
+    def release(self, target: str) -> Entry:
+        """Let a target go to another table, with all that is known of it."""
+        entry = self._entries[target]
+        self.remove(target)
+        return entry
+
+    def adopt(self, entry: Entry) -> None:
+        """Take a target over from the table that released it; no news if it is known here."""
+        if entry.target in self._entries:
+            return
+        self._entries[entry.target] = entry
+        self.set_serving(entry.target, entry.serving)
+        if entry.ejection.standing is Standing.EJECTED:
+            self._out[entry.target] = entry
+
+    def reconfigure(
+        self, *, thresholds: Thresholds | None, ejection: EjectionSettings | None, now: float
+    ) -> list[Change]:
+        """Go by other rules from now on; what is known of every target goes on to count.
+
+        Active checks that are new take nobody out before a verdict does; rules that are gone hold
+        nobody back.
+        """
+        before, self._thresholds, self._settings = self._thresholds, thresholds, ejection
+        changes = []
+        for entry in self._entries.values():
+            changes += new_rules.check_by(entry, before, thresholds, now)
+            changes += new_rules.eject_by(entry, ejection, now)
+        if ejection is None:
+            self._out.clear()
+        return changes
 
     # ---- verdicts of probes
 
@@ -134,11 +165,15 @@ class HealthTable:
         entry.probe_last = verdict.reason
         entry.probe_restored = False
         if entry.probe.state is before.state:
+            if entry.probe_assumed and verdict.outcome is Outcome.PASS:
+                entry.probe_assumed = False
+                entry.probe_cause = wording.first_passed(verdict.reason)
             return []
+        entry.probe_assumed = False
         entry.probe_since = now
         entry.probe_cause = wording.flipped(before, entry.probe.state, thresholds, verdict.reason)
         if entry.probe.state is Health.HEALTHY:
-            _forgive(entry)
+            passive.forgive(entry)
         return [entry.health_change(before.state, now)]
 
     def _pass_ends_ejection(self, entry: Entry, began: float | None) -> bool:
@@ -147,7 +182,7 @@ class HealthTable:
             and self._settings.end_on_pass
             and entry.ejection.standing is Standing.EJECTED
             and entry.probe.state is Health.HEALTHY
-            and not _from_before(entry.ejection, began)
+            and not passive.from_before(entry.ejection, began)
         )
 
     # ---- evidence of live attempts
@@ -170,11 +205,11 @@ class HealthTable:
         before = entry.ejection
         if began is not None and began < entry.known_since:
             return []  # of another life: it was out of sight since
-        if before.standing is Standing.EJECTED or _from_before(before, began):
+        if before.standing is Standing.EJECTED or passive.from_before(before, began):
             return []
         entry.ejection_restored = False
         if evidence is Evidence.SUCCESS:
-            return _succeeded(entry, now)
+            return passive.succeeded(entry, now)
         entry.ejection = ejecting.failed(before)
         # One that takes no traffic anyway is not ejected: there is nothing to protect.
         if entry.works and ejecting.deserves_to_go(entry.ejection, self._settings):
@@ -188,10 +223,12 @@ class HealthTable:
         before = entry.ejection
         cause = wording.failure_cause(before, reason)
         if not any(other.works for other in self._entries.values() if other is not entry):
-            return _keep_last(entry, cause, now)
+            return passive.keep_last(entry, cause, now)
         serving, out = self._share_out()
         if len(out) >= ejecting.most_ejected(serving, settings.max_ratio):
-            return _refuse(entry, f"{len(out)} of {serving} are out, no more may be", cause, now)
+            return passive.refuse(
+                entry, f"{len(out)} of {serving} are out, no more may be", cause, now
+            )
         entry.ejection = ejecting.eject(before, settings, now)
         entry.ejection_cause = wording.ejected(entry.ejection, settings, cause)
         entry.refused = False
@@ -209,7 +246,7 @@ class HealthTable:
         changes = [
             self._begin_trial(entry, "the ejection is over", now)
             for entry in tuple(self._out.values())
-            if _ends(entry) <= now
+            if passive.ends(entry) <= now
         ]
         changes += [
             self._begin_trial(entry, "too many would be out", now) for entry in self._too_many()
@@ -222,7 +259,7 @@ class HealthTable:
             return None
         if self._too_many():
             return now
-        return max(now, min(_ends(entry) for entry in self._out.values()))
+        return max(now, min(passive.ends(entry) for entry in self._out.values()))
 
     def _too_many(self) -> list[Entry]:
         """Those over the share, next to return first: targets were drained, removed or restored."""
@@ -230,7 +267,7 @@ class HealthTable:
             return []
         serving, out = self._share_out()
         excess = len(out) - ejecting.most_ejected(serving, self._settings.max_ratio)
-        return sorted(out, key=_ends)[: max(0, excess)]
+        return sorted(out, key=passive.ends)[: max(0, excess)]
 
     def _begin_trial(self, entry: Entry, why: str, now: float) -> Change:
         entry.ejection = ejecting.on_trial(entry.ejection, now)
@@ -238,49 +275,3 @@ class HealthTable:
         entry.ejection_restored = False
         del self._out[entry.target]
         return entry.ejection_change(Standing.EJECTED, now)
-
-
-def _succeeded(entry: Entry, now: float) -> list[Change]:
-    before = entry.ejection
-    entry.ejection = ejecting.succeeded(before, now)
-    entry.refused = False
-    if before.standing is entry.ejection.standing:
-        return []
-    entry.ejection_cause = "the trial succeeded"
-    return [entry.ejection_change(before.standing, now)]
-
-
-def _keep_last(entry: Entry, cause: str, now: float) -> list[Change]:
-    """The last one is not even held to one attempt at a time: that would shed all the others."""
-    if entry.ejection.standing is not Standing.ON_TRIAL:
-        return _refuse(entry, "the last one that works", cause, now)
-    entry.ejection = ejecting.acquitted(entry.ejection, now)
-    entry.ejection_cause = f"not ejected (the last one that works), though it {cause}"
-    entry.refused = True
-    return [entry.ejection_change(Standing.ON_TRIAL, now)]
-
-
-def _refuse(entry: Entry, why: str, cause: str, now: float) -> list[Change]:
-    entry.ejection_cause = f"not ejected ({why}), though {cause}"
-    if entry.refused:
-        return []
-    entry.refused = True
-    return [entry.ejection_change(entry.ejection.standing, now)]
-
-
-def _forgive(entry: Entry) -> None:
-    """A target that has just come back is not ejected for failures from before it went."""
-    if entry.ejection.standing is Standing.SERVING:
-        entry.ejection = replace(entry.ejection, failures=0)
-        entry.refused = False
-
-
-def _ends(entry: Entry) -> float:
-    until = entry.ejection.until
-    assert until is not None, "an ejection without an end"
-    return until
-
-
-def _from_before(ejection: Ejection, began: float | None) -> bool:
-    """Whether what began then cannot know of the latest ejection."""
-    return began is not None and ejection.ejected_at is not None and began < ejection.ejected_at

@@ -48,6 +48,7 @@ class Entry:
     probe_since: float
     probe_last: str = ""  # what the latest probe said
     probe_restored: bool = False
+    probe_assumed: bool = False  # it counts as healthy, and nothing of it has been observed yet
     ejection: Ejection
     ejection_cause: str = ""
     ejection_restored: bool = False

@@ -5,6 +5,7 @@ from healthcheck.core.probe_health import ProbeHealth, Thresholds, verdicts_need
 from healthcheck.core.verdict import Health
 
 NO_CHECKS = "no active checks configured"
+ASSUMED = "healthy until a check says otherwise"
 NO_VERDICT_YET = "no verdict yet"
 TRIAL = "on trial until an attempt succeeds"
 
@@ -21,6 +22,11 @@ def flipped(before: ProbeHealth, after: Health, thresholds: Thresholds, last: st
         return f"first probe {verb}: {last}"
     needed = verdicts_needed(before.state, thresholds)
     return f"{needed} of {needed} probes {verb}: {last}"
+
+
+def first_passed(last: str) -> str:
+    """Why a target that has served unasked is now known to be healthy."""
+    return f"first probe passed: {last}"
 
 
 def probe_reason(health: ProbeHealth, thresholds: Thresholds, cause: str, last: str) -> str:
