@@ -10,9 +10,10 @@ import trio
 
 from balancer.admin.control import Done, NotApplied
 from balancer.core.address import AddressError, parse_address
-from balancer.core.backend import AdminState, BackendId
+from balancer.core.backend import BackendId
 from balancer.core.ledger import Applied, Ledger, LedgerEntry, Refused
-from balancer.supervisor.events import EventKind, EventLog
+from balancer.supervisor.changes import backend_change
+from balancer.supervisor.events import EventLog
 from balancer.supervisor.pools import Pools
 from balancer.supervisor.state_file import StateStore
 
@@ -102,39 +103,16 @@ class Orders:
         )
 
     def _tell(self, backend: BackendId, before: Ledger) -> None:
-        kind, cause, effect = _change(_entry(before, backend), _entry(self.ledger, backend))
+        entries = _entry(before, backend), _entry(self.ledger, backend)
+        kind, cause, effect = backend_change(*entries, by="the operator")
         self._events.add(
             kind, pool=backend.pool, backend=backend.address, cause=cause, effect=effect
         )
 
 
-_KIND_OF_ADMIN = {
-    AdminState.READY: EventKind.BACKEND_READY,
-    AdminState.DRAINING: EventKind.BACKEND_DRAINING,
-    AdminState.MAINTENANCE: EventKind.BACKEND_MAINTENANCE,
-}
-
-
 def _entry(ledger: Ledger, backend: BackendId) -> LedgerEntry | None:
     entries = ledger.entries(backend.pool)
     return next((entry for entry in entries if entry.address == backend.address), None)
-
-
-def _change(
-    before: LedgerEntry | None, after: LedgerEntry | None
-) -> tuple[EventKind, str, str | None]:
-    """Kind, cause and effect of an order, from what it made of a backend; None: the usual effect."""
-    if after is None:
-        return EventKind.BACKEND_REMOVED, "removed by the operator", None
-    effect = "takes no new requests" if after.weight == 0 else None
-    if before is None:
-        cause = f"added by the operator with weight {after.weight}"
-        return EventKind.BACKEND_ADDED, cause, effect
-    if before.admin is not after.admin:
-        cause = f"set to {after.admin.value} by the operator (was {before.admin.value})"
-        return _KIND_OF_ADMIN[after.admin], cause, None
-    cause = f"weight set to {after.weight} by the operator (was {before.weight})"
-    return EventKind.BACKEND_WEIGHT, cause, effect
 
 
 def overlay_of(document: Mapping[str, object] | None) -> object:
