@@ -35,6 +35,9 @@ _REWRITTEN_UP = HOP_BY_HOP | {
 # A stranger's claims, or names that some frameworks route by or turn into CGI variables (httpoxy).
 _DROPPED_UP = frozenset({b"proxy", b"x-original-url", b"x-rewrite-url"})
 _REWRITTEN_DOWN = HOP_BY_HOP | {b"content-length", b"x-request-id"}
+# What never passes as it came, of a stranger's request and of an answer (beside names with `_`, up).
+NEVER_COPIED_UP = _REWRITTEN_UP | _DROPPED_UP | {b"forwarded"}
+NEVER_COPIED_DOWN = _REWRITTEN_DOWN
 # Naming these in Connection must not take the framing or the routing away (RFC 9110 7.6.1).
 _NEVER_NOMINATED = frozenset({b"host", b"content-length", b"transfer-encoding"})
 # RFC 9110 6.5.1: a trailer may not change framing, routing, authentication or how content is read.

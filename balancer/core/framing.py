@@ -11,6 +11,8 @@ from balancer.core.message import BadMessage, Fields, RequestHead, ResponseHead,
 
 # 2^63-1 has 19 digits; anything longer is an attack on somebody's integer.
 LENGTH_DIGITS_MAX = 18
+# RFC 9110 15.3.5 and 15.4.5: the final statuses whose answers end with their head.
+BODILESS = frozenset({204, 304})
 
 
 class BodyKind(Enum):
@@ -54,7 +56,7 @@ def response_framing(head: ResponseHead, method: str) -> Framing:
     length, codings = _length_and_codings(head.fields, 502)
     if length is not None and codings is not None:
         raise BadMessage(502, "the answer has both Content-Length and Transfer-Encoding")
-    if method == "HEAD" or head.interim or head.status in (204, 304):
+    if method == "HEAD" or head.interim or head.status in BODILESS:
         return NO_BODY
     if codings is None:
         return UNTIL_CLOSE if length is None else Framing(BodyKind.LENGTH, length)
