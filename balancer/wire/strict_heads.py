@@ -142,9 +142,12 @@ _REQUEST = _head(
 _NOT_UP = re.compile(_DROPPED_LINE % (rb"[Cc](?i:onnection)|" + _CUT_UP))
 
 
-def plain_request(data: Data) -> PlainRequest | None:
-    """The request whose head `data` begins with; None where it is not plain, or not all there."""
-    head = _REQUEST.match(data)
+def plain_request(data: Data, limit: int) -> PlainRequest | None:
+    """The request whose head `data` begins with, of at most `limit` bytes.
+
+    None where it is longer, not plain, or not all there.
+    """
+    head = _REQUEST.match(data, 0, limit)
     if head is None:
         return None
     method_sent, target, host, connection, close, length, dropped = head.groups()
@@ -194,12 +197,12 @@ _RESPONSE = _head(
 _NOT_DOWN = re.compile(_DROPPED_LINE % (rb"[Cc](?i:onnection)|" + _CUT_DOWN))
 
 
-def plain_response(data: Data, method: str) -> PlainResponse | None:
-    """The answer to a `method` request whose head `data` begins with.
+def plain_response(data: Data, method: str, limit: int) -> PlainResponse | None:
+    """The answer to a `method` request whose head, of at most `limit` bytes, `data` begins with.
 
-    None where it is not plain, not all there, or would end with its connection.
+    None where it is longer, not plain, not all there, or its body would end with the connection.
     """
-    head = _RESPONSE.match(data)
+    head = _RESPONSE.match(data, 0, limit)
     if head is None:
         return None
     status_sent, dated, length, connection, close, chunked, dropped = head.groups()
