@@ -198,6 +198,16 @@ async def _stop(call: Call) -> AdminReply:
     return json_reply(202, {"changed": True, "message": message})
 
 
+async def _reload(call: Call) -> AdminReply:
+    body_fields(call.request, {})
+    return _done(await call.control.reload())
+
+
+async def _upgrade(call: Call) -> AdminReply:
+    body_fields(call.request, {})
+    return _done(await call.control.upgrade())
+
+
 def _weight_in(fields: Mapping[str, object]) -> int | None:
     weight = fields.get("weight")
     if not isinstance(weight, int):
@@ -220,6 +230,8 @@ ROUTES: Mapping[str, Mapping[str, Callable[[Call], Awaitable[AdminReply]]]] = {
     "/v1/status": {"GET": _status},
     "/v1/config": {"GET": _config},
     "/v1/events": {"GET": _events},
+    "/v1/reload": {"POST": _reload},
+    "/v1/upgrade": {"POST": _upgrade},
     "/v1/stop": {"POST": _stop},
     "/v1/pools/{pool}/backends": {"POST": _add},
     _ONE: {"DELETE": _remove},

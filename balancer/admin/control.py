@@ -73,6 +73,20 @@ class Control(Protocol):
         """Begin to stop and return at once; `now` cuts what runs. Asking again is harmless."""
         ...
 
+    async def reload(self) -> Done:
+        """Read the configuration file again and go by it.
+
+        Returns when it is in force; `Refused` says all that is wrong with the file.
+        """
+        ...
+
+    async def upgrade(self) -> Done:
+        """Replace this program by the one that is installed now, without losing a connection.
+
+        Returns when the new one serves; `NotApplied` says why it does not, and then this one goes on.
+        """
+        ...
+
     async def add(self, pool: str, address: str, weight: int | None) -> Done: ...
     async def drain(self, pool: str, address: str) -> Done: ...
     async def ready(self, pool: str, address: str) -> Done: ...

@@ -22,6 +22,8 @@ from balancer.cli.exits import Failed, only_partly, refused, unreachable
 
 # An instance confirms within 2 s or names who has not; the rest is for a machine under load.
 ANSWER_S = 10.0
+# First verdicts of new backends may take as long as the configuration says.
+LONG_ANSWER_S = 600.0
 
 Fields = dict[str, object]
 
@@ -35,6 +37,7 @@ class Instance:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._answer_s = ANSWER_S
 
     def get(self, path: str) -> Fields:
         return self._ask("GET", path, None)
@@ -42,12 +45,18 @@ class Instance:
     def post(self, path: str, fields: Mapping[str, object] | None = None) -> Fields:
         return self._ask("POST", path, fields)
 
+    def post_and_wait(self, path: str) -> Fields:
+        """Give a command that may take long to an instance that has shown that it answers."""
+        self.text("/livez")
+        self._answer_s = LONG_ANSWER_S
+        return self.post(path)
+
     def delete(self, path: str) -> Fields:
         return self._ask("DELETE", path, None)
 
     def text(self, path: str) -> str:
         """A reply that is text, such as the configuration in force; a refusal is still JSON."""
-        with closing(_UnixConnection(self.path)) as connection:
+        with closing(_UnixConnection(self.path, self._answer_s)) as connection:
             response = self._response(connection, "GET", path, None)
             if response.status != http.client.OK:
                 raise self._answered(connection, response)
@@ -55,7 +64,7 @@ class Instance:
 
     def lines(self, path: str, *, endless: bool) -> Iterator[Fields]:
         """The JSON objects of a reply, line by line; an endless one ends with Gone."""
-        with closing(_UnixConnection(self.path)) as connection:
+        with closing(_UnixConnection(self.path, self._answer_s)) as connection:
             response = self._response(connection, "GET", path, None)
             if response.status != http.client.OK:
                 raise self._answered(connection, response)
@@ -70,7 +79,7 @@ class Instance:
                 raise Gone
 
     def _ask(self, method: str, path: str, fields: Mapping[str, object] | None) -> Fields:
-        with closing(_UnixConnection(self.path)) as connection:
+        with closing(_UnixConnection(self.path, self._answer_s)) as connection:
             response = self._response(connection, method, path, fields)
             answer = _object(self._body(connection, response, method))
         if "error" in answer:
@@ -125,7 +134,7 @@ class Instance:
             )
             then = ", and ask 'balancer status' what was done" if changes else ""
             return unreachable(
-                f"{who}{pid} {what} within {ANSWER_S:g} s; look at its log, and whether it is "
+                f"{who}{pid} {what} within {self._answer_s:g} s; look at its log, and whether it is "
                 f"stopped or overloaded{then}"
             )
         then = "; ask 'balancer status' what was done" if changes else ""
@@ -141,15 +150,16 @@ class Answered(Exception):
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("balancer", timeout=ANSWER_S)
+    def __init__(self, path: str, answer_s: float) -> None:
+        super().__init__("balancer", timeout=answer_s)
         self._path = path
+        self._answer_s = answer_s
         self.pid = 0
 
     def connect(self) -> None:
         """Connect to the socket file."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(ANSWER_S)
+        self.sock.settimeout(self._answer_s)
         self.sock.connect(self._path)
         self.pid = peer_pid(self.sock)
 

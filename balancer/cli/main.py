@@ -20,6 +20,12 @@ COMMANDS = {
     ),
     "weight": LazyCommand(_CHANGE, "weight", "Change a backend's share of new requests."),
     "remove": LazyCommand(_CHANGE, "remove", "Take a backend out of its pool."),
+    "reload": LazyCommand(
+        "balancer.cli.reload", "reload", "Go by the configuration file as it is now."
+    ),
+    "upgrade": LazyCommand(
+        "balancer.cli.upgrade", "upgrade", "Replace the running program by the one installed now."
+    ),
     "stop": LazyCommand("balancer.cli.stop", "stop", "Stop the instance gracefully."),
     "events": LazyCommand("balancer.cli.events", "events", "Show what changed, and why."),
     "config": LazyCommand("balancer.cli.config", "config", "Print the schema or the result."),

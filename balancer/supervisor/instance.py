@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from balancer.admin import api, health, server
-from balancer.admin.control import Done
+from balancer.admin.control import Done, NotApplied
 from balancer.config.settings import Settings
 from balancer.core.ledger import Ledger
 from balancer.core.routes import RouteTable
@@ -213,6 +213,12 @@ class Instance:
     def stop_without_limit(self) -> None:
         """Stop when the last exchange has ended, however long that takes."""
         self._ending.ask(Haste.NO_LIMIT)
+
+    async def reload(self) -> Done:
+        raise NotApplied("reload is not there yet; restart the instance")
+
+    async def upgrade(self) -> Done:
+        raise NotApplied("upgrade is not there yet; restart the instance")
 
     async def add(self, pool: str, address: str, weight: int | None) -> Done:
         backend = backend_named(pool, address)

@@ -124,6 +124,8 @@ def test_an_unknown_pool_is_refused_with_the_instances_hint(instance: AdminInsta
         (["maintenance", "web", A], f"web {A} is maintenance"),
         (["weight", "web", A, "0"], f"web {A} has weight 0"),
         (["remove", "web", A], f"removed web {A}"),
+        (["reload"], "reloaded edge.toml: pool web: 1 backend added"),
+        (["upgrade"], "upgraded: process 2 serves"),
     ],
 )
 def test_a_change_says_what_was_done(instance: AdminInstance, words: list[str], said: str) -> None:
@@ -325,6 +327,47 @@ def test_following_shows_the_past_and_the_new_and_ends_with_3(instance: AdminIns
     assert "has gone" in result.stderr
 
 
+def test_a_reload_of_a_file_with_errors_ends_with_1_and_shows_every_one(
+    instance: AdminInstance,
+) -> None:
+    errors = "edge.toml:3: workers: expected a number\nedge.toml:9: there is no pool 'wbe'"
+    instance.control.wrong_with_file = f"edge.toml is not valid; nothing was changed\n{errors}"
+    result = call(instance, "reload")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"balancer: edge.toml is not valid; nothing was changed\n{errors}\n"
+
+
+def test_an_upgrade_that_fails_ends_with_1_and_says_who_serves(instance: AdminInstance) -> None:
+    instance.control.upgrade_fails = True
+    result = call(instance, "upgrade")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("the old one goes on\n")
+
+
+@pytest.mark.parametrize("command", ["reload", "upgrade"])
+def test_a_worker_that_lags_ends_a_reload_and_an_upgrade_with_4(
+    instance: AdminInstance, command: str
+) -> None:
+    instance.control.laggards = ("worker 1",)
+    result = call(instance, command)
+    assert result.exit_code == 4
+    assert "not yet confirmed by worker 1" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["reload", "upgrade"])
+def test_a_long_command_is_not_waited_for_where_nobody_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(client, "ANSWER_S", 0.1)
+    path = tmp_path / "admin.sock"
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(path))
+        silent.listen()
+        result = CliRunner().invoke(main, [command, "--admin", str(path)])
+    assert result.exit_code == 3
+    assert "did not answer within 0.1 s" in result.stderr
+
+
 def test_stop_waits_until_the_instance_has_gone(instance: AdminInstance) -> None:
     timer = later(0.5, instance.end)
     began = time.monotonic()
@@ -336,7 +379,8 @@ def test_stop_waits_until_the_instance_has_gone(instance: AdminInstance) -> None
 
 
 @pytest.mark.parametrize(
-    "words", [["status"], ["status", "--json"], ["drain", "web", A], ["events"], ["stop"]]
+    "words",
+    [["status"], ["status", "--json"], ["drain", "web", A], ["events"], ["stop"], ["reload"]],
 )
 def test_without_an_instance_the_socket_the_reason_and_a_way_out_are_named(
     tmp_path: Path, words: list[str]

@@ -56,6 +56,8 @@ class FakeControl:
         self.disk_full = False
         self.crash = False
         self.stopped: bool | None = None
+        self.wrong_with_file = ""
+        self.upgrade_fails = False
 
     @property
     def events(self) -> EventLog:
@@ -95,6 +97,16 @@ class FakeControl:
 
     def stop(self, *, now: bool) -> None:
         self.stopped = now
+
+    async def reload(self) -> Done:
+        if self.wrong_with_file:
+            raise Refused(self.wrong_with_file)
+        return self._done("reloaded edge.toml: pool web: 1 backend added")
+
+    async def upgrade(self) -> Done:
+        if self.upgrade_fails:
+            raise NotApplied("the new program did not come up; the old one goes on")
+        return self._done("upgraded: process 2 serves")
 
     async def add(self, pool: str, address: str, weight: int | None) -> Done:
         self._check_pool(pool)

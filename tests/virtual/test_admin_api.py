@@ -132,6 +132,23 @@ async def test_a_change_that_could_not_be_saved_is_an_error() -> None:
     assert "nothing was changed" in str(said(reply)["error"])
 
 
+@pytest.mark.parametrize("what", ["reload", "upgrade"])
+async def test_a_reload_and_an_upgrade_return_what_changed(what: str) -> None:
+    reply = await ask(FakeControl(), "POST", f"/v1/{what}")
+    assert (reply.status, said(reply)["changed"]) == (200, True)
+    assert (await ask(FakeControl(), "GET", f"/v1/{what}")).status == 405
+    assert (await ask(FakeControl(), "POST", f"/v1/{what}", {"now": True})).status == 400
+
+
+async def test_a_file_with_errors_is_a_conflict_and_a_failed_upgrade_a_failure() -> None:
+    control = FakeControl()
+    control.wrong_with_file = "edge.toml is not valid; nothing was changed\nedge.toml:1: no"
+    control.upgrade_fails = True
+    refused, failed = [await ask(control, "POST", f"/v1/{w}") for w in ("reload", "upgrade")]
+    assert (refused.status, said(refused)) == (409, {"error": control.wrong_with_file})
+    assert failed.status == 500
+
+
 @pytest.mark.parametrize(
     ("body", "now"), [(None, False), ({"now": False}, False), ({"now": True}, True)]
 )
