@@ -271,6 +271,10 @@ class Settings(_Table):
     readiness_delay: Annotated[float, duration(least="0s")] = Field(
         default=0.0, description="After TERM, /readyz says no for this long before listeners close."
     )
+    orphan_timeout: Annotated[float, duration(most="7d")] = Field(
+        default=600.0,
+        description="Workers whose supervisor was killed serve on for this long, then drain.",
+    )
     start_timeout: Annotated[float, duration(least="0s")] = Field(
         default=5.0,
         description="Accept clients after this long even if first probes are still out.",

@@ -16,6 +16,7 @@ from balancer.config.durations import format_duration, format_size, parse_durati
 from balancer.config.errors import Unfit
 from balancer.config.wording import shown
 from balancer.core.address import AddressError, parse_address
+from balancer.core.board import WORKERS_MAX
 
 # The type of every error that carries its own words.
 OWN_WORDS = "unfit"
@@ -98,9 +99,9 @@ def text(read: Callable[[str], str]) -> Read:
 
 def workers_of(value: object) -> int | str:
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if value == "auto" or (whole and isinstance(value, int) and 1 <= value <= 256):
+    if value == "auto" or (whole and isinstance(value, int) and 1 <= value <= WORKERS_MAX):
         return value
-    raise Unfit(f'expected "auto" or a whole number from 1 to 256, got {shown(value)}')
+    raise Unfit(f'expected "auto" or a whole number from 1 to {WORKERS_MAX}, got {shown(value)}')
 
 
 def address_of(value: str, *, any_port: bool = False) -> str:
@@ -166,7 +167,7 @@ def cidr_of(value: str) -> str:
 _WORKERS_SCHEMA = {
     "anyOf": [
         {"type": "string", "enum": ["auto"]},
-        {"type": "integer", "minimum": 1, "maximum": 256},
+        {"type": "integer", "minimum": 1, "maximum": WORKERS_MAX},
     ]
 }
 

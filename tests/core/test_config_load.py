@@ -90,7 +90,7 @@ backends = [
 pool = "wbe"
 """
     ) == [
-        'edge.toml:1: workers: expected "auto" or a whole number from 1 to 256, got 0',
+        'edge.toml:1: workers: expected "auto" or a whole number from 1 to 64, got 0',
         "edge.toml:4: listeners[0].bind: ':8080' does not say on which address;"
         ' write "0.0.0.0:8080" (IPv4) or "[::]:8080" (IPv6)',
         "edge.toml:7: pools.web.policy: expected 'least-connections' or 'weighted-round-robin',"
