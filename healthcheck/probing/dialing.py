@@ -1,11 +1,10 @@
 """Connections for httpcore, the engine of httpx, made the short way.
 
 Its own resolve and race even a literal address, and wrap each read and write in a scope without a
-deadline; a probe has one deadline for everything, and this takes half the CPU.
+deadline; a probe has one deadline for everything.
 """
 
 import ssl
-from collections.abc import Iterable
 from typing import Any
 
 import httpcore
@@ -14,40 +13,19 @@ import trio
 from healthcheck.probing.place import Place, connect
 
 
-class Dialer(httpcore.AsyncNetworkBackend):
-    """Connects to one place, whatever host and port the URL names."""
-
-    def __init__(self, place: Place) -> None:
-        self._place = place
-
-    async def connect_tcp(
-        self,
-        host: str,  # noqa: ARG002  # the signatures are httpcore's
-        port: int,  # noqa: ARG002
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109
-        local_address: str | None = None,  # noqa: ARG002
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002
-    ) -> httpcore.AsyncNetworkStream:
-        try:
-            return _Plain(await connect(self._place))
-        except OSError as error:
-            raise httpcore.ConnectError(str(error)) from error
-
-
-class _Plain(httpcore.AsyncNetworkStream):
+class Line(httpcore.AsyncNetworkStream):
     """Straight to the socket: there is one task, and nobody closes under it."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
-        self._socket = stream.socket
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        self._sock = sock
 
     async def read(
         self,
         max_bytes: int,
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109
+        timeout: float | None = None,  # noqa: ARG002, ASYNC109  # the signatures are httpcore's
     ) -> bytes:
         try:
-            return await self._socket.recv(max_bytes)
+            return await self._sock.recv(max_bytes)
         except OSError as error:
             raise httpcore.ReadError(str(error)) from error
 
@@ -58,39 +36,29 @@ class _Plain(httpcore.AsyncNetworkStream):
     ) -> None:
         try:
             while buffer:
-                buffer = buffer[await self._socket.send(buffer) :]
+                buffer = buffer[await self._sock.send(buffer) :]
         except OSError as error:
             raise httpcore.WriteError(str(error)) from error
 
     async def aclose(self) -> None:
-        self._socket.close()
+        self.close()
 
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109
-    ) -> httpcore.AsyncNetworkStream:
-        secured = trio.SSLStream(
-            self._stream, ssl_context, server_hostname=server_hostname, https_compatible=True
-        )
-        try:
-            await secured.do_handshake()
-        except trio.BrokenResourceError as error:
-            self._socket.close()
-            raise httpcore.ConnectError(str(error)) from error
-        except BaseException:
-            self._socket.close()
-            raise
-        return _Secured(secured)
+    def close(self) -> None:
+        """Close the socket, at once; may be repeated."""
+        self._sock.close()
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ARG002
         return None
 
 
-class _Secured(httpcore.AsyncNetworkStream):
-    def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
-        self._stream = stream
+class SecuredLine(Line):
+    """The same through TLS. Closed without a farewell of TLS, as HTTPS allows."""
+
+    def __init__(
+        self, sock: trio.socket.SocketType, secured: trio.SSLStream[trio.SocketStream]
+    ) -> None:
+        super().__init__(sock)
+        self._secured = secured
 
     async def read(
         self,
@@ -98,7 +66,7 @@ class _Secured(httpcore.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ARG002, ASYNC109
     ) -> bytes:
         try:
-            return bytes(await self._stream.receive_some(max_bytes))
+            return bytes(await self._secured.receive_some(max_bytes))
         except trio.BrokenResourceError as error:
             raise httpcore.ReadError(str(error)) from error
 
@@ -108,12 +76,25 @@ class _Secured(httpcore.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ARG002, ASYNC109
     ) -> None:
         try:
-            await self._stream.send_all(buffer)
+            await self._secured.send_all(buffer)
         except trio.BrokenResourceError as error:
             raise httpcore.WriteError(str(error)) from error
 
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
-    def get_extra_info(self, info: str) -> Any:  # noqa: ARG002
-        return None
+async def dial(place: Place, context: ssl.SSLContext | None, server_name: str) -> Line:
+    """A connection to `place`, through TLS where there is a context; the caller closes it.
+
+    Raises what `connect` does, and trio.BrokenResourceError with the error of TLS as its cause.
+    """
+    sock = await connect(place)
+    if context is None:
+        return Line(sock)
+    secured = trio.SSLStream(
+        trio.SocketStream(sock), context, server_hostname=server_name, https_compatible=True
+    )
+    try:
+        await secured.do_handshake()
+    except BaseException:
+        sock.close()
+        raise
+    return SecuredLine(sock, secured)

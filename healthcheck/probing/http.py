@@ -3,12 +3,12 @@
 Each probe makes a connection of its own, since a kept one hides a target that takes no new ones.
 Redirects are not followed, proxies of the environment not used, and bodies not decoded.
 
-httpx does the talking, over one connection of ours (see `dialing`): nothing is pooled, so nothing
-is kept, and what is left of a probe when it ends is closed here.
+httpx does the talking, through a transport of ours: one connection for one request, so there is no
+pool to keep, and what is left of a probe when it ends is closed here.
 """
 
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -26,11 +26,17 @@ from healthcheck.core.expectation import (
 from healthcheck.core.verdict import Outcome, Verdict
 from healthcheck.probing import Probe
 from healthcheck.probing.answer import Answer, BodyBroken, judge
-from healthcheck.probing.dialing import Dialer
+from healthcheck.probing.dialing import Line, dial
 from healthcheck.probing.faults import verdict_of
 from healthcheck.probing.place import Place
 
-_PORTS = {"http": 80, "https": 443}
+# All that an answer, or none, may be met with on the way; anything else is a mistake of ours.
+_TROUBLES = (
+    OSError,
+    trio.BrokenResourceError,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+)
 
 FIELDS: Mapping[str, str] = {
     "User-Agent": "balancer-health",
@@ -67,24 +73,25 @@ def http_probe(check: HttpCheck, place: Place) -> Probe:
     """A probe of `place`; `check.port` goes before the port of the place."""
     if check.port is not None and place.path is None:
         place = Place(host=place.host, port=check.port)
-    context = _tls_context(check)
     request = _request(check, place)
-    url = request.url
-    origin = httpcore.Origin(url.raw_scheme, url.raw_host, url.port or _PORTS[url.scheme])
+    transport = _Transport(place, _tls_context(check), _server_name(check, request))
     expectation = Expectation(
         status=check.status, body=_body_wish(check), body_limit=check.body_limit
     )
 
     async def probe() -> Verdict:
-        connection = httpcore.AsyncHTTPConnection(origin, context, network_backend=Dialer(place))
         try:
-            response = await _Transport(connection).handle_async_request(request)
-            return await judge(_answer(response, place), expectation)
-        except httpx.TransportError as error:
+            response = await transport.handle_async_request(request)
+        except _TROUBLES as error:
             return _verdict_of(error, place)
+        stream = response.stream
+        assert isinstance(stream, httpx.AsyncByteStream), "this transport streams"
+        coding = response.headers.get("Content-Encoding")
+        answer = Answer(status=response.status_code, coding=coding, body=stream)
+        try:
+            return await judge(answer, expectation)
         finally:
-            with trio.CancelScope(shield=True):  # closes a socket, waits for nobody
-                await connection.aclose()
+            await stream.aclose()
 
     return probe
 
@@ -103,14 +110,20 @@ def _request(check: HttpCheck, place: Place) -> httpx.Request:
     headers.update(check.headers)
     if check.host:
         headers["Host"] = check.host
-    request = httpx.Request(check.method, f"{scheme}://{authority}{check.path}", headers=headers)
-    if check.host:
-        request.extensions["sni_hostname"] = httpx.URL(f"{scheme}://{check.host}").host
-    return request
+    return httpx.Request(check.method, f"{scheme}://{authority}{check.path}", headers=headers)
 
 
-def _tls_context(check: HttpCheck) -> ssl.SSLContext:
-    return check.tls_context or _shared_context(verify=check.tls and check.verify)
+def _server_name(check: HttpCheck, request: httpx.Request) -> str:
+    """Whom TLS asks for and verifies."""
+    return httpx.URL(f"https://{check.host}").host if check.host else request.url.host
+
+
+def _tls_context(check: HttpCheck) -> ssl.SSLContext | None:
+    if not check.tls:
+        return None
+    context = check.tls_context or _shared_context(verify=check.verify)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 @cache
@@ -124,44 +137,77 @@ def _shared_context(*, verify: bool) -> ssl.SSLContext:
     return context
 
 
-def _answer(response: httpx.Response, place: Place) -> Answer:
-    return Answer(
-        status=response.status_code,
-        coding=response.headers.get("Content-Encoding"),
-        body=_body(response.stream, place),
+class _Transport(httpx.AsyncBaseTransport):
+    """A transport of httpx with one connection for each request, closed with the answer's stream.
+
+    Raises what it met (`_TROUBLES`) as it is, since only its cause is of interest.
+    """
+
+    def __init__(self, place: Place, context: ssl.SSLContext | None, server_name: str) -> None:
+        self._place = place
+        self._context = context
+        self._server_name = server_name
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        line = await dial(self._place, self._context, self._server_name)
+        try:
+            response = await _ask(line, request)
+        except BaseException:
+            line.close()
+            raise
+        return httpx.Response(
+            response.status,
+            headers=response.headers,
+            stream=_Body(response.stream, line, self._place),
+        )
+
+
+async def _ask(line: Line, request: httpx.Request) -> httpcore.Response:
+    url = request.url
+    asked = httpcore.Request(
+        method=request.method,
+        url=httpcore.URL(
+            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+        ),
+        headers=request.headers.raw,
     )
+    connection = httpcore.AsyncHTTP11Connection(asked.url.origin, line)
+    return await connection.handle_async_request(asked)
 
 
-async def _body(stream: object, place: Place) -> AsyncIterator[bytes]:
-    assert isinstance(stream, httpx.AsyncByteStream), "this transport streams"
-    try:
-        async for chunk in stream:
-            yield chunk
-    except httpx.RemoteProtocolError as error:
-        raise BodyBroken("body ended early") from error
-    except httpx.TransportError as error:
-        raise BodyBroken(_verdict_of(error, place).reason) from error
+class _Body(httpx.AsyncByteStream):
+    """A body as it comes; one that ends before its end is broken, and says why."""
+
+    def __init__(self, stream: object, line: Line, place: Place) -> None:
+        assert isinstance(stream, AsyncIterable), "httpcore streams"
+        self._stream: AsyncIterable[bytes] = stream
+        self._line = line
+        self._place = place
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._stream:
+                yield chunk
+        except httpcore.RemoteProtocolError as error:
+            raise BodyBroken("body ended early") from error
+        except _TROUBLES as error:
+            raise BodyBroken(_verdict_of(error, self._place).reason) from error
+
+    async def aclose(self) -> None:
+        self._line.close()
 
 
-def _verdict_of(error: httpx.TransportError, place: Place) -> Verdict:
-    """The one place that reads errors of httpx."""
+def _verdict_of(error: Exception, place: Place) -> Verdict:
+    """The one place that reads errors of httpcore."""
     verdict = verdict_of(error, place.name)
     if verdict is not None:
         return verdict
     match error:
-        case httpx.RemoteProtocolError() if "without sending a response" in str(error):
+        case httpcore.RemoteProtocolError() if "without sending a response" in str(error):
             return Verdict(Outcome.FAIL, "connection closed without an answer")
-        case httpx.RemoteProtocolError():
+        case httpcore.RemoteProtocolError():
             return Verdict(Outcome.FAIL, f"not HTTP: {error}")
-        case httpx.LocalProtocolError():
+        case httpcore.LocalProtocolError():
             return Verdict(Outcome.VOID, f"our own fault: {error}")
         case _:
             return Verdict(Outcome.FAIL, str(error) or type(error).__name__)
-
-
-class _Transport(httpx.AsyncHTTPTransport):
-    """The transport of httpx over one connection instead of a pool of them."""
-
-    def __init__(self, connection: httpcore.AsyncHTTPConnection) -> None:
-        # Not super().__init__(): it makes a pool. Of that, only `handle_async_request` is used.
-        self._pool = connection  # type: ignore[assignment]

@@ -1,6 +1,6 @@
 """Where a probe connects to, and how it gets there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 import trio
@@ -13,6 +13,12 @@ class Place:
     host: str = "localhost"
     port: int = 80
     path: str | None = None
+    family: int | None = field(init=False)
+    """That of a literal address; None where it takes more than the kernel to connect."""
+
+    def __post_init__(self) -> None:
+        family = _family(self.host) if self.path is None else None
+        object.__setattr__(self, "family", family)  # the way of a frozen dataclass
 
     @property
     def name(self) -> str:
@@ -20,23 +26,23 @@ class Place:
         return self.path if self.path is not None else self.host
 
 
-async def connect(place: Place) -> trio.SocketStream:
+async def connect(place: Place) -> trio.socket.SocketType:
     """A connection to `place`; OSErrors are the kernel's or the resolver's, or one of several.
 
     A literal address needs neither a resolver nor a race between addresses, which together cost
     more than the connection itself.
     """
     if place.path is not None:
-        return await trio.open_unix_socket(place.path)
-    if (family := _family(place.host)) is None:
-        return await trio.open_tcp_stream(place.host, place.port)
-    sock = trio.socket.socket(family, trio.socket.SOCK_STREAM)
+        return (await trio.open_unix_socket(place.path)).socket
+    if place.family is None:
+        return (await trio.open_tcp_stream(place.host, place.port)).socket
+    sock = trio.socket.socket(place.family, trio.socket.SOCK_STREAM)
     try:
         await sock.connect((place.host, place.port))
     except BaseException:
         sock.close()
         raise
-    return trio.SocketStream(sock)
+    return sock
 
 
 def _family(host: str) -> int | None:

@@ -11,10 +11,10 @@ def tcp_probe(place: Place) -> Probe:
 
     async def probe() -> Verdict:
         try:
-            stream = await connect(place)
+            sock = await connect(place)
         except OSError as error:
             return verdict_of(error, place.name) or Verdict(Outcome.FAIL, str(error))
-        await stream.aclose()
+        sock.close()
         return Verdict(Outcome.PASS, "connected")
 
     return probe
