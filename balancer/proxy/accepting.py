@@ -1,4 +1,4 @@
-"""The accept loop: every connection that the kernel has ready, a task for each."""
+"""The accept loop: every connection that the kernel has ready goes into the lane."""
 
 import errno
 
@@ -44,7 +44,7 @@ def accept_ready(service: Service, listener: Sock, nursery: trio.Nursery) -> boo
             return False
         no_delay(sock)
         connection = ClientConnection(service, sock, _host_of(peer), _name_of(sock))
-        nursery.start_soon(connection.serve)
+        service.lane.adopt(connection, nursery)
     return True
 
 

@@ -8,6 +8,7 @@ import trio
 
 from balancer.core.fields import head_length_of, response_bytes, trailer_bytes
 from balancer.core.framing import (
+    CHUNKED,
     UNTIL_CLOSE,
     BodyKind,
     Framing,
@@ -19,6 +20,7 @@ from balancer.core.message import BadMessage, ResponseHead
 from balancer.core.outcome import Failure, broke_before_answer, refuses_reuse
 from balancer.proxy.exchange_state import Exchange
 from balancer.proxy.faults import AttemptFailed, failure_of
+from balancer.proxy.handover import AnswerBegun
 from balancer.proxy.idle import UpstreamConnection
 from balancer.wire.chunks import ChunkReader, chunk
 from balancer.wire.h11_heads import parse_response_head
@@ -36,17 +38,15 @@ async def pass_answer(exchange: Exchange, connection: UpstreamConnection) -> tup
 
     Raises AttemptFailed; `exchange.answer_begun` says whether the client has seen a byte.
     """
-    began = trio.current_time()
     head = await _final_head(exchange, connection)
     if refuses_reuse(
         head.status,
         reused=connection.reused,
         closes=not wants_keep_alive(head.minor, head.fields),
-        after_s=trio.current_time() - began,
+        after_s=trio.current_time() - exchange.asked_at,
     ):
         raise AttemptFailed(Failure.STALE)
-    assert exchange.head is not None
-    method = exchange.head.method
+    method = exchange.record.method
     try:
         framing = response_framing(head, method)
     except BadMessage as exc:
@@ -76,6 +76,24 @@ async def pass_answer(exchange: Exchange, connection: UpstreamConnection) -> tup
     return head.status, whole and wants_keep_alive(head.minor, head.fields)
 
 
+async def pass_rest(
+    exchange: Exchange, connection: UpstreamConnection, begun: AnswerBegun
+) -> tuple[int, bool]:
+    """The same for an answer whose head was plain, and of which the client may have a part."""
+    head = begun.head
+    exchange.idle_s = exchange.pool.limits.idle_s
+    exchange.answer_begun = exchange.record.answer_at is not None
+    exchange.answer_begins()
+    exchange.record.status = head.status
+    out = begun.out
+    if begun.content:
+        await _to_client(exchange, out, begun.content)
+        out = b""
+    framing = CHUNKED if head.chunked else Framing(BodyKind.LENGTH, begun.left)
+    await _pass_body(exchange, connection, out, framing, framing)
+    return head.status, head.keep_alive and not connection.buffer
+
+
 def _connection_option(exchange: Exchange) -> bytes | None:
     if not exchange.keep_alive:
         return b"close"
@@ -85,8 +103,8 @@ def _connection_option(exchange: Exchange) -> bytes | None:
 async def _final_head(exchange: Exchange, connection: UpstreamConnection) -> ResponseHead:
     """Pass interim answers on and return the final one's head."""
     response_s = exchange.pool.limits.response_s
-    exchange.expect_head(response_s)
-    began = trio.current_time()
+    began = exchange.asked_at
+    exchange.head_due = began + response_s
     for _ in range(INTERIM_MAX):
         head = await _next_head(exchange, connection, began)
         if head.switches:

@@ -4,14 +4,17 @@ Where the whole request has come already, one task does it all. Only a body that
 sent by a second task, so that an early answer reaches the client while the body goes up.
 """
 
+from collections.abc import Awaitable
+
 import trio
 
 from balancer.core.backend import BackendView
 from balancer.core.fields import trailer_bytes
 from balancer.core.outcome import Failure, broke_before_answer
-from balancer.proxy.answer import pass_answer
+from balancer.proxy.answer import pass_answer, pass_rest
 from balancer.proxy.exchange_state import Exchange
 from balancer.proxy.faults import AttemptFailed, Stopped, failure_of
+from balancer.proxy.handover import Begun
 from balancer.proxy.idle import UpstreamConnection
 from balancer.telemetry.record import AttemptRecord
 from balancer.wire.dial import DialFailed, dial
@@ -28,13 +31,30 @@ async def run_attempt(
     connection is closed, or resting again, when this returns or raises.
     """
     connection = await _connection_to(exchange, view, attempt, rest_max_s)
+    return await _ended(exchange, connection, _talk(exchange, connection))
+
+
+async def go_on(exchange: Exchange, begun: Begun, rest_max_s: float) -> int:
+    """`run_attempt` for one that the plain path has begun, from where it stands."""
+    connection = begun.upstream
+    if connection is None:
+        if begun.crash is not None:
+            raise begun.crash
+        return await run_attempt(exchange, begun.view, begun.attempt, rest_max_s)
+    return await _ended(exchange, connection, _go_on(exchange, begun, connection))
+
+
+async def _ended(
+    exchange: Exchange, connection: UpstreamConnection, talk: Awaitable[tuple[int, bool]]
+) -> int:
+    """The answer's status, and the connection put where it belongs."""
     try:
-        status, reusable = await _talk(exchange, connection)
+        status, reusable = await talk
     except BaseException:
         connection.sock.close()
         raise
     limits = exchange.pool.limits
-    if reusable and exchange.pool.keeps_idle(view.id.address):
+    if reusable and exchange.pool.keeps_idle(connection.backend.address):
         exchange.service.idle.give(connection, limits, trio.current_time())
     else:
         connection.sock.close()
@@ -69,12 +89,38 @@ async def _talk(exchange: Exchange, connection: UpstreamConnection) -> tuple[int
     if body.complete and body.chunked:
         first += trailer_bytes(body.trailers)
     exchange.record.bytes_up = body.bytes_taken
+    return await _send_first(exchange, connection, first)
+
+
+async def _go_on(
+    exchange: Exchange, begun: Begun, connection: UpstreamConnection
+) -> tuple[int, bool]:
+    if begun.crash is not None:
+        raise begun.crash
+    if not begun.written:
+        return await _send_first(exchange, connection, begun.unsent)
+    exchange.written = True
+    exchange.asked_at = begun.attempt.began
+    if begun.unsent:
+        exchange.uploading = True
+        return await _talk_both_ways(exchange, connection, begun.unsent)
+    exchange.body_sent = True
+    if begun.answer is not None:
+        return await pass_rest(exchange, connection, begun.answer)
+    return await pass_answer(exchange, connection)
+
+
+async def _send_first(
+    exchange: Exchange, connection: UpstreamConnection, first: bytes
+) -> tuple[int, bool]:
+    body = exchange.body
     try:
         sent = send_now(connection.sock, first)
     except OSError as exc:
         failure = broke_before_answer(reused=connection.reused, after_s=0, answer_bytes=0)
         raise AttemptFailed(failure) from exc
     exchange.written = True
+    exchange.asked_at = trio.current_time()
     exchange.body_sent = sent == len(first) and body.complete
     if exchange.body_sent:
         return await pass_answer(exchange, connection)

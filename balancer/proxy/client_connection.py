@@ -1,122 +1,224 @@
-"""One client connection: request after request, in order, until one side has had enough."""
+"""One client connection: request after request, in order, until one side has had enough.
+
+It rides in a lane while its requests are plain, and leaves it, for a task of its own, with every
+request that is not.
+"""
 
 import contextlib
+from collections.abc import Generator
 
 import trio
 
+from balancer.core.framing import BodyKind, Framing
 from balancer.core.message import BadMessage
 from balancer.core.outcome import CONSEQUENCES, Failure
 from balancer.core.replies import Reply
-from balancer.proxy.exchange import refuse, serve_exchange
-from balancer.proxy.exchange_state import Exchange
+from balancer.proxy.exchange import refuse, serve_exchange, take_over
+from balancer.proxy.exchange_state import NO_EXCHANGE, Exchange
+from balancer.proxy.handover import ANSWERED, Answered, Begun, Crashed, Handover, Unread
+from balancer.proxy.plain_exchange import PlainClient, plain_exchange
+from balancer.proxy.request_body import RequestBody
 from balancer.proxy.service import Service
+from balancer.telemetry.record import ExchangeRecord
+from balancer.wire.lane import Ride, Watch
 from balancer.wire.network import Sock
-from balancer.wire.streams import PeerClosed, linger, receive, receive_head
+from balancer.wire.streams import READ_BYTES_MAX, PeerClosed, linger, receive, receive_head
+from balancer.wire.strict_heads import forwarding_lines
 from balancer.wire.waiting import Interrupted, Waiter
 
 # One is usual; more in pieces is somebody playing.
 EMPTY_LINES_MAX = 16
 
 
-class ClientConnection:
-    """Owns the client's socket; `serve` closes it however it ends."""
+class ClientConnection(PlainClient):
+    """Owns the client's socket, from the accept to `end`."""
+
+    __slots__ = ("_exchange", "_handover", "_local", "_watch")
 
     def __init__(self, service: Service, sock: Sock, client: str, local: str) -> None:
-        self._service = service
-        self._sock = sock
-        self._client = client
+        self.service = service
+        self.sock = sock
+        self.waiter = Waiter(service.timekeeper)
+        self.client = client
+        self.hop_lines = forwarding_lines(client.encode("ascii", "replace"), b"http")
+        self.pending = b""
+        self.record = NO_EXCHANGE
+        self.backend = None
         self._local = local
-        self._waiter = Waiter(service.timekeeper)
-        self._buffer = bytearray()
+        self._watch = service.lane.watch(sock)
+        self._handover: Handover = ANSWERED
         self._exchange: Exchange | None = None
+        service.connections += 1
 
-    async def serve(self) -> None:
-        """Answer requests until the connection ends. A crash in here ends this connection only."""
-        self._service.connections += 1
+    def end(self) -> None:
+        """Close the connection."""
+        self.service.connections -= 1
+        self.sock.close()
+
+    # ---- in the lane ---------------------------------------------------------------------------
+
+    def ride(self) -> Ride:
+        """Serve plain requests; True when something else came, for `walk`."""
+        handover: Handover | None = None
         try:
-            if await self._serve_requests():
-                self._waiter.calm()
-                await linger(self._sock, self._waiter)
+            while handover is None:
+                data = self.pending or (yield from self._rest())
+                if not data:
+                    return False
+                self.pending = b""
+                handover = yield from plain_exchange(self, data)
+        except Exception as exc:  # noqa: BLE001 - the wall between connections
+            handover = Crashed(exc)
+        self._handover = handover
+        return True
+
+    def _rest(self) -> Generator[Watch, None, bytes]:
+        """What comes next; nothing when nothing will."""
+        service, waiter, watch = self.service, self.waiter, self._watch
+        deadline = trio.current_time() + service.limits.idle_s
+        service.resting.add(waiter)
+        waits = True
+        try:
+            while waits:
+                waiter.move_deadline(deadline)
+                try:
+                    yield watch
+                except Interrupted:
+                    waits = False  # but what came while the wait was ended is still served
+                try:
+                    data = self.sock.recv(READ_BYTES_MAX)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    return b""
+                if len(data) == READ_BYTES_MAX:
+                    watch.ready = True
+                return data
+            return b""
+        finally:
+            service.resting.discard(waiter)
+            waiter.calm()
+
+    # ---- in a task of its own ------------------------------------------------------------------
+
+    async def walk(self) -> bool:
+        """Serve what the lane could not; whether the connection goes on, and so back there.
+
+        A crash in here ends this connection only.
+        """
+        handover, self._handover = self._handover, ANSWERED
+        try:
+            goes_on = await self._go_on_from(handover)
         except Exception as exc:  # noqa: BLE001 - the wall between connections
             await self._crashed(exc)
-        finally:
-            self._service.connections -= 1
-            self._sock.close()
+            return False
+        self._exchange = None
+        # Somebody else has read from the socket since the lane last looked.
+        self._watch.ready = True
+        return goes_on
 
-    async def _serve_requests(self) -> bool:
-        """Whether the client should be given time to read our last words."""
-        while await self._first_bytes():
-            began = trio.current_time()
-            exchange = Exchange(
-                self._service,
-                self._sock,
-                self._buffer,
-                self._waiter,
-                self._client,
-                local=self._local,
-                began=began,
-            )
-            self._exchange = exchange
-            try:
-                raw = await self._head(began)
-            except BadMessage as exc:
-                await refuse(exchange, exc.status, exc.sentence)
-                return True
-            except (OSError, PeerClosed):
-                return False
-            if not await serve_exchange(exchange, raw):
-                return not exchange.broken
-            self._exchange = None
+    async def _go_on_from(self, handover: Handover) -> bool:
+        match handover:
+            case Begun():
+                return await self._take_over(handover)
+            case Unread(data):
+                return await self._serve_next(bytearray(data))
+            case Crashed(exc):
+                self._exchange = self._new_exchange(bytearray())
+                raise exc
+            case Answered():
+                return await self._farewell()
+
+    async def _take_over(self, begun: Begun) -> bool:
+        request, data = begun.request, begun.data
+        buffer = bytearray(data[request.size : request.size + request.length])
+        exchange = Exchange(
+            self.service, self.sock, buffer, self.waiter, begun.record, begun.request_id
+        )
+        self._exchange = exchange
+        framing = Framing(BodyKind.LENGTH, request.length)
+        exchange.body = RequestBody(self.sock, buffer, framing)
+        exchange.body.take_arrived()
+        buffer += self.pending
+        self.pending = b""
+        exchange.plain_head = data[: request.size]
+        exchange.upstream_head = begun.sent_head
+        exchange.keep_alive = request.keep_alive and not self.service.draining
+        exchange.answer_begun = begun.record.answer_at is not None
+        exchange.pool = begun.pool
+        return await self._after(exchange, await take_over(exchange, begun))
+
+    async def _serve_next(self, buffer: bytearray) -> bool:
+        if not await self._first_bytes(buffer):
+            return False
+        exchange = self._exchange = self._new_exchange(buffer)
+        try:
+            raw = await self._head(buffer, exchange.record.began)
+        except BadMessage as exc:
+            await refuse(exchange, exc.status, exc.sentence)
+            return await self._farewell()
+        except (OSError, PeerClosed):
+            return False
+        return await self._after(exchange, await serve_exchange(exchange, raw))
+
+    async def _after(self, exchange: Exchange, goes_on: bool) -> bool:
+        if goes_on:
+            self.pending = bytes(exchange.buffer)
+            return True
+        return False if exchange.broken else await self._farewell()
+
+    async def _farewell(self) -> bool:
+        """Give the client time to read our last words."""
+        self.waiter.calm()
+        await linger(self.sock, self.waiter)
         return False
 
-    async def _first_bytes(self) -> bool:
+    def _new_exchange(self, buffer: bytearray) -> Exchange:
+        service, now = self.service, trio.current_time()
+        service.exchanges += 1
+        record = ExchangeRecord(
+            number=service.exchanges, request_id="", client=self.client, began=now, head_at=now
+        )
+        made_id = service.new_request_id()
+        return Exchange(service, self.sock, buffer, self.waiter, record, made_id, local=self._local)
+
+    async def _first_bytes(self, buffer: bytearray) -> bool:
         """Rest until the next request begins; False when there will be none.
 
         Empty lines before a request line are forgiven, a few of them (RFC 9112 2.2), and are no
         request: old clients end a body with one too many.
         """
         for _ in range(EMPTY_LINES_MAX):
-            while self._buffer[:2] == b"\r\n":
-                del self._buffer[:2]
-            if self._buffer and self._buffer != b"\r":
+            while buffer[:2] == b"\r\n":
+                del buffer[:2]
+            if buffer and buffer != b"\r":
                 return True
             arrived = await self._resting()
             if not arrived:
                 return False
-            self._buffer += arrived
+            buffer += arrived
         return True
 
     async def _resting(self) -> bytes:
-        resting = self._service.resting
-        resting.add(self._waiter)
+        service = self.service
+        service.resting.add(self.waiter)
         try:
-            return await self._rest()
+            deadline = trio.current_time() + service.limits.idle_s
+            return await receive(self.sock, self.waiter, deadline)
+        except (OSError, Interrupted):
+            return b""
         finally:
-            resting.discard(self._waiter)
-            self._waiter.calm()
+            service.resting.discard(self.waiter)
+            self.waiter.calm()
 
-    async def _rest(self) -> bytes:
-        deadline = trio.current_time() + self._service.limits.idle_s
-        try:
-            return await receive(self._sock, self._waiter, deadline)
-        except Interrupted:
-            pass
-        except OSError:
-            return b""
-        # What came while the wait was ended is still served.
-        try:
-            return self._sock.recv(self._service.limits.head_bytes_max)
-        except OSError:
-            return b""
-
-    async def _head(self, began: float) -> bytes:
-        limits = self._service.limits
+    async def _head(self, buffer: bytearray, began: float) -> bytes:
+        limits = self.service.limits
         deadline = began + limits.header_s
         try:
             return await receive_head(
-                self._sock,
-                self._waiter,
-                self._buffer,
+                self.sock,
+                self.waiter,
+                buffer,
                 limit=limits.head_bytes_max,
                 deadline=lambda: deadline,
                 too_large=431,
@@ -124,13 +226,13 @@ class ClientConnection:
         except Interrupted:
             raise BadMessage(408, f"no whole request head within {limits.header_s:g} s") from None
         except BadMessage as exc:
-            if b"\n" not in self._buffer and len(self._buffer) > limits.head_bytes_max:
+            if b"\n" not in buffer and len(buffer) > limits.head_bytes_max:
                 raise BadMessage(414, "the request target is too long") from exc
             raise
 
     async def _crashed(self, exc: Exception) -> None:
         exchange = self._exchange
-        self._service.crashed(exchange.request_id.decode() if exchange else "", exc)
+        self.service.crashed(exchange.request_id.decode() if exchange else "", exc)
         if exchange is not None and not exchange.answer_begun:
             crashed = CONSEQUENCES[Failure.CRASHED]
             reply = Reply(

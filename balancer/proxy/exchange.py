@@ -4,6 +4,8 @@ Reads as the flow chart: route, pick, attempt, and either the answer has gone to
 failure is judged and the request is repeated elsewhere, or our own reply says what happened.
 """
 
+from collections.abc import Awaitable
+
 import trio
 
 from balancer.core import outcome, retry
@@ -14,9 +16,10 @@ from balancer.core.message import IDEMPOTENT, BadMessage, RequestHead
 from balancer.core.replies import Reply
 from balancer.core.request_rules import canonical
 from balancer.core.routes import AmbiguousPath, NoRoute
-from balancer.proxy.attempt import run_attempt
+from balancer.proxy.attempt import go_on, run_attempt
 from balancer.proxy.exchange_state import Exchange
 from balancer.proxy.faults import AttemptFailed
+from balancer.proxy.handover import Begun
 from balancer.proxy.pool import Pool
 from balancer.proxy.request_body import RequestBody
 from balancer.telemetry.record import AttemptRecord
@@ -26,10 +29,20 @@ from healthcheck.core.verdict import Evidence
 
 async def serve_exchange(exchange: Exchange, raw: bytes) -> bool:
     """Answer the request whose head is `raw`; whether the connection may carry another one."""
+    return await _noted(exchange, _answer(exchange, raw))
+
+
+async def take_over(exchange: Exchange, begun: Begun) -> bool:
+    """Go on with what the plain path has begun; whether the connection may carry another one."""
+    return await _noted(exchange, _attempts(exchange, begun.request.idempotent, begun))
+
+
+async def _noted(exchange: Exchange, flow: Awaitable[None]) -> bool:
+    """The flow of an exchange, listed as running and written down at its end."""
     number = exchange.record.number
     exchange.service.running[number] = exchange
     try:
-        await _answer(exchange, raw)
+        await flow
     except Exception:
         crashed = outcome.Failure.CRASHED
         exchange.record.fault = crashed.value
@@ -70,7 +83,7 @@ async def _answer(exchange: Exchange, raw: bytes) -> None:
         )
         return
     exchange.pool = pool
-    await _attempts(exchange, head)
+    await _attempts(exchange, head.method in IDEMPOTENT, None)
 
 
 def _understand(exchange: Exchange, raw: bytes) -> RequestHead:
@@ -110,16 +123,21 @@ def _route(exchange: Exchange, head: RequestHead) -> Pool | None:
     return exchange.service.pools[found]
 
 
-async def _attempts(exchange: Exchange, head: RequestHead) -> None:
-    idempotent = head.method in IDEMPOTENT
+async def _attempts(exchange: Exchange, idempotent: bool, begun: Begun | None) -> None:
+    """One attempt after the other; the first of them may have begun already."""
     tried: set[str] = set()
     written_attempts = 0
     while True:
-        view = exchange.pool.pick(avoid=tried, unrepeatable=not idempotent)
+        if begun is not None:
+            view: BackendView | None = begun.view
+        else:
+            view = exchange.pool.pick(avoid=tried, unrepeatable=not idempotent)
         if view is None:
             await _no_backend(exchange)
             return
-        failed = await _attempt(exchange, view, fresh=bool(tried), idempotent=idempotent)
+        rest_max_s = 0.0 if tried else retry.rest_limit(idempotent)
+        failed = await _attempt(exchange, view, rest_max_s, begun)
+        begun = None
         if failed is None:
             return
         written_attempts += retry.counts(failed.failure, written=exchange.written)
@@ -142,18 +160,23 @@ async def _attempts(exchange: Exchange, head: RequestHead) -> None:
 
 
 async def _attempt(
-    exchange: Exchange, view: BackendView, *, fresh: bool, idempotent: bool
+    exchange: Exchange, view: BackendView, rest_max_s: float, begun: Begun | None
 ) -> AttemptFailed | None:
     """One attempt on a backend that was picked, counted until its answer has gone or failed."""
-    attempt = AttemptRecord(backend=view.id.address, began=trio.current_time())
-    exchange.record.attempts.append(attempt)
+    if begun is not None:
+        attempt = begun.attempt
+    else:
+        attempt = AttemptRecord(backend=view.id.address, began=trio.current_time())
+        exchange.record.attempts.append(attempt)
     exchange.backend = view
     exchange.written = exchange.body_sent = exchange.uploading = False
     exchange.upload_fault = None
     evidence, reason = Evidence.IGNORED, "cancelled"
-    rest_max_s = 0.0 if fresh else retry.rest_limit(idempotent)
     try:
-        status = await run_attempt(exchange, view, attempt, rest_max_s)
+        if begun is not None:
+            status = await go_on(exchange, begun, rest_max_s)
+        else:
+            status = await run_attempt(exchange, view, attempt, rest_max_s)
         evidence, reason = outcome.evidence_of_status(status), f"status {status}"
     except AttemptFailed as exc:
         evidence = outcome.CONSEQUENCES[exc.failure].evidence

@@ -16,13 +16,41 @@ from balancer.proxy.pool import Pool
 from balancer.proxy.request_body import RequestBody
 from balancer.proxy.service import Service
 from balancer.telemetry.record import ExchangeRecord
+from balancer.wire.h11_heads import parse_request_head
 from balancer.wire.network import Sock
 from balancer.wire.streams import send
 from balancer.wire.waiting import NEVER, Interrupted, Waiter
 
+# What a connection holds while it rests.
+NO_EXCHANGE = ExchangeRecord(number=0, request_id="", client="", began=0.0, head_at=0.0)
 
-class Exchange:
-    """One exchange; stands in the service's `running` while it lasts."""
+
+class UnderWay:
+    """What stands in the service's `running` while an exchange lasts."""
+
+    __slots__ = ("backend", "record", "service", "sock", "waiter")
+
+    service: Service
+    sock: Sock
+    waiter: Waiter
+    record: ExchangeRecord
+    backend: BackendView | None
+
+    def notice_leaving(self, since: float) -> None:
+        """End an attempt that has run since before `since` if its client has gone."""
+        attempts = self.record.attempts
+        if self.backend is None or not attempts or attempts[-1].began > since:
+            return
+        if self.service.network.has_left(self.sock):
+            self.interrupt(Stopped(Failure.CLIENT_LEFT))
+
+    def interrupt(self, stopped: Stopped) -> None:
+        """End the attempt under way from another task."""
+        self.waiter.interrupt(stopped)
+
+
+class Exchange(UnderWay):
+    """One exchange."""
 
     def __init__(
         self,
@@ -30,27 +58,22 @@ class Exchange:
         sock: Sock,
         buffer: bytearray,
         waiter: Waiter,
-        client: str,
+        record: ExchangeRecord,
+        made_id: bytes,
         *,
-        local: str,
-        began: float,
+        local: str = "",
     ) -> None:
         self.service = service
         self.sock = sock
         self.buffer = buffer
         self.waiter = waiter
+        self.record = record
         self.local = local
-        service.exchanges += 1
-        self.record = ExchangeRecord(
-            number=service.exchanges,
-            request_id="",
-            client=client,
-            began=began,
-            head_at=trio.current_time(),
-        )
-        self.made_id = service.new_request_id()
-        self.request_id = self.made_id
+        self.made_id = made_id
+        self.request_id = made_id
         self.head: RequestHead | None = None
+        # What `head` is read from when it is wanted, where the request was plain.
+        self.plain_head = b""
         self.keep_alive = False
         self.upstream_head = b""
         self.written = False
@@ -58,7 +81,9 @@ class Exchange:
         self.broken = False
         self.body_sent = False
         self.uploading = False
-        # Until when the backend's answer head must be there; None once it is.
+        # When the backend had the request, and until when its answer's head must be there; None
+        # once it is.
+        self.asked_at = 0.0
         self.head_due: float | None = None
         self.idle_s = 0.0
         self.expects_continue = False
@@ -70,6 +95,8 @@ class Exchange:
 
     async def reply(self, reply: Reply) -> None:
         """Send our own answer; the connection goes on only where the request has been read whole."""
+        if self.head is None and self.plain_head:
+            self.head = parse_request_head(self.plain_head)
         if self.head is None or not self.body.complete:
             self.keep_alive = False
         data = reply_bytes(
@@ -135,15 +162,3 @@ class Exchange:
         self.head_due = None
         if self.upload_fault is not None:
             self.waiter.withdraw(self.upload_fault)
-
-    def notice_leaving(self, since: float) -> None:
-        """End an attempt that has run since before `since` if its client has gone."""
-        attempts = self.record.attempts
-        if self.backend is None or not attempts or attempts[-1].began > since:
-            return
-        if self.service.network.has_left(self.sock):
-            self.interrupt(Stopped(Failure.CLIENT_LEFT))
-
-    def interrupt(self, stopped: Stopped) -> None:
-        """End the attempt under way from another task."""
-        self.waiter.interrupt(stopped)

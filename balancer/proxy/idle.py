@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterable
 
 from balancer.core.backend import BackendId
 from balancer.proxy.pool import PoolLimits
+from balancer.wire.lane import Watch
 from balancer.wire.network import Sock
 
 
 class UpstreamConnection:
     """An open connection to a backend. Its owner closes it or gives it to the idle ones."""
 
-    __slots__ = ("backend", "born", "buffer", "requests", "rested_since", "sock")
+    __slots__ = ("backend", "born", "buffer", "requests", "rested_since", "sock", "watch")
 
     def __init__(self, sock: Sock, backend: BackendId, born: float) -> None:
         self.sock = sock
@@ -20,6 +21,7 @@ class UpstreamConnection:
         self.requests = 0
         self.rested_since = born
         self.buffer = bytearray()
+        self.watch: Watch | None = None  # of the lane, once it was used there
 
     @property
     def reused(self) -> bool:

@@ -55,6 +55,10 @@ class Network(Protocol):
         """Whether the peer reset or fully closed the connection; a half-close is not leaving."""
         ...
 
+    def epolls(self) -> bool:
+        """Whether its sockets can stand in an epoll set."""
+        return False
+
     async def resolve(self, host: str, port: int) -> tuple[tuple[int, SockAddr], ...]:
         """Addresses of a name as (family, sockaddr), best first; OSError when there is none."""
         ...
@@ -72,6 +76,12 @@ class _KernelSocket(socket.socket):
 class KernelNetwork:
     """The operating system's own sockets, waited for through trio."""
 
+    def adopted(self, descriptor: int) -> Sock:
+        """The socket behind a descriptor that another process has handed over; owns it now."""
+        sock = _KernelSocket(fileno=descriptor)
+        sock.setblocking(False)
+        return sock
+
     def socket(self, family: int) -> Sock:
         return _KernelSocket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 
@@ -88,6 +98,9 @@ class KernelNetwork:
         poller = select.poll()
         poller.register(sock.fileno(), 0)
         return any(events & (select.POLLERR | select.POLLHUP) for _, events in poller.poll(0))
+
+    def epolls(self) -> bool:
+        return hasattr(select, "epoll")
 
     async def resolve(self, host: str, port: int) -> tuple[tuple[int, SockAddr], ...]:
         found = await trio.to_thread.run_sync(

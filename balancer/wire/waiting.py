@@ -8,6 +8,7 @@ moving a deadline costs a store. Cancellation stays what it is: the end of the w
 
 import heapq
 import math
+from typing import Protocol
 
 import trio
 
@@ -28,16 +29,28 @@ class TimedOut(Interrupted):
     """The deadline of the wait has passed."""
 
 
-class Waiter:
-    """One task's waiting place. At most one wait at a time; owned by one task."""
+class Seat(Protocol):
+    """Where somebody waits who is no task: a place in a lane."""
 
-    __slots__ = ("_keeper", "_reason", "_sock", "_turns", "deadline", "entry")
+    def wake(self) -> None:
+        """End the wait under way, if there is one."""
+        ...
+
+
+class Waiter:
+    """One task's waiting place. At most one wait at a time; owned by one task.
+
+    `seat` is set while its owner waits in a lane instead.
+    """
+
+    __slots__ = ("_keeper", "_reason", "_sock", "_turns", "deadline", "entry", "seat")
 
     def __init__(self, keeper: "Timekeeper") -> None:
         self._keeper = keeper
         self._sock: Sock | None = None
         self._reason: Interrupted | None = None
         self._turns = 0
+        self.seat: Seat | None = None
         self.deadline = NEVER
         self.entry = NEVER  # where the timekeeper will look at this waiter next
 
@@ -71,9 +84,14 @@ class Waiter:
                 self._reason = None  # of this wait alone; ready in the same instant: ready wins
 
     def _raise_if_interrupted(self) -> None:
-        if self._reason is not None:
-            reason, self._reason = self._reason, None
+        if (reason := self.taken_interruption()) is not None:
             raise reason
+
+    def taken_interruption(self) -> Interrupted | None:
+        """What ended the wait, or is to end the next one; asked once, it is delivered."""
+        if (reason := self._reason) is not None:
+            self._reason = None
+        return reason
 
     def move_deadline(self, deadline: float) -> None:
         """Change the deadline of the wait under way, from any task."""
@@ -90,6 +108,8 @@ class Waiter:
             self._reason = reason
         if self._sock is not None:
             self._keeper.network.notify_closing(self._sock)
+        elif self.seat is not None:
+            self.seat.wake()
 
     def calm(self) -> None:
         """Forget an interruption that came too late for what it was meant for."""
@@ -99,13 +119,14 @@ class Waiter:
     def waiting(self) -> bool:
         return self._sock is not None
 
-    async def breathe(self) -> None:
+    async def breathe(self, turns: int = 1) -> None:
         """Before a socket call: after TURNS_MAX of them without a wait, let others run.
 
-        Also where somebody who never has to wait hears of an interruption. Never between taking
-        bytes and handing them on: a cancellation there would lose them.
+        `turns`: how many usual calls the one to come is worth. Also where somebody who never has to
+        wait hears of an interruption. Never between taking bytes and handing them on: a cancellation
+        there would lose them.
         """
-        self._turns += 1
+        self._turns += turns
         if self._turns >= TURNS_MAX:
             self._turns = 0
             await trio.lowlevel.checkpoint()

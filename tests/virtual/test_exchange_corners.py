@@ -4,13 +4,14 @@ Each test tells what happened there before.
 """
 
 import socket
+from types import ModuleType
 from typing import cast
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from balancer.proxy import exchange
+from balancer.proxy import attempt, plain_exchange
 from balancer.rehearsal.links import Fault
 from balancer.wire import streams
 from balancer.wire.network import Network, Sock
@@ -325,20 +326,25 @@ async def test_a_crash_in_a_body_is_a_visible_break(
         assert play.stage.access[-1].fault == "internal error"
 
 
+@pytest.mark.parametrize(
+    ("module", "name"), [(attempt, "pass_answer"), (plain_exchange, "plain_response")]
+)
 async def test_a_crash_before_an_answer_is_told_and_harms_no_other_connection(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
 ) -> None:
     """Its access line had status 0 and said that the attempt was cancelled."""
 
-    async def breaks(*_: object) -> int:
+    def breaks(*_: object) -> None:
         raise RuntimeError("a bug")
 
     async with scene({"a": answers(200)}) as play:
         other = await play.client()
         assert (await other.get()).status == 200
         with monkeypatch.context() as patch:
-            patch.setattr(exchange, "run_attempt", breaks)
-            answer = await fetch(play.network)
+            patch.setattr(module, name, breaks)
+            # What asks for more than a plain exchange is served by the general flow.
+            asks = ("TE: trailers",) if module is attempt else ()
+            answer = await fetch(play.network, "/", *asks)
         assert answer.status == 500
         assert "proxy_internal_error" in (answer.header("proxy-status") or "")
         record = play.stage.access[-1]

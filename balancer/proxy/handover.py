@@ -1,0 +1,76 @@
+"""What the plain path hands over when an exchange turns out not to be plain: how far it has come.
+
+No failure is judged before the hand-over: the general flow repeats the last step that did not
+succeed (a send, a read, a wait) and meets the same fact there, with the tables that decide on it.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from balancer.core.backend import BackendView
+from balancer.proxy.idle import UpstreamConnection
+from balancer.proxy.pool import Pool
+from balancer.telemetry.record import AttemptRecord, ExchangeRecord
+from balancer.wire.strict_heads import PlainRequest, PlainResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Nothing has begun: `data` is to be read as if it had just come."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The exchange is over, and the connection is to be closed, with time to read the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """A mistake of ours, before anything had begun."""
+
+    exc: Exception
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerBegun:
+    """The answer's head was read: `out` is to be sent, `content` bytes of it being body.
+
+    `left` bytes of the body are still to come from the backend, what is in its buffer included;
+    of an answer in chunks, all of them.
+    """
+
+    head: PlainResponse
+    out: bytes
+    content: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """An attempt is under way and counted in flight.
+
+    `data` is what came from the client, `sent_head` the head as it goes to the backend. `upstream`
+    is None where there was no connection at rest. `unsent` is what the connection did not take of
+    the request; `written` whether it took, or may yet take, any. `answer` is None while its head
+    is not read; what came of it is in the buffer of `upstream`. `crash` is a mistake of ours.
+    """
+
+    request: PlainRequest
+    data: bytes
+    sent_head: bytes
+    request_id: bytes
+    record: ExchangeRecord
+    attempt: AttemptRecord
+    pool: Pool
+    view: BackendView
+    upstream: UpstreamConnection | None = None
+    unsent: bytes = b""
+    written: bool = False
+    answer: AnswerBegun | None = None
+    crash: Exception | None = None
+
+
+Handover: TypeAlias = Unread | Answered | Crashed | Begun
+ANSWERED = Answered()

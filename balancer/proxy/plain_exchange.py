@@ -1,0 +1,246 @@
+"""The plain exchange, flat: what is ordinary, with the fewest steps there can be.
+
+Serves a stranger's request whose head is plain and whose body has come with it, over a connection
+at rest, answered with a Content-Length. Whatever is not so is handed over where it stands. Decides
+nothing of its own: routes, picks, evidence and heads come from `core` and `wire` as everywhere.
+
+One long function on purpose: at 50 µs for an exchange, every call that names a step costs a
+hundredth of it. A compiled lane may take its place; what it needs is in the arguments.
+"""
+
+from collections.abc import Generator
+
+import trio
+
+from balancer.core import outcome
+from balancer.core.retry import rest_limit
+from balancer.proxy.answer import HEAD_BYTES_MAX
+from balancer.proxy.exchange_state import NO_EXCHANGE, UnderWay
+from balancer.proxy.handover import ANSWERED, AnswerBegun, Begun, Handover, Unread
+from balancer.proxy.idle import UpstreamConnection
+from balancer.telemetry.record import AttemptRecord, ExchangeRecord
+from balancer.wire.lane import Watch
+from balancer.wire.streams import READ_BYTES_MAX, send_now
+from balancer.wire.strict_heads import (
+    forwarded_request,
+    forwarded_response,
+    plain_request,
+    plain_response,
+)
+from balancer.wire.waiting import Interrupted, TimedOut
+from healthcheck.core.verdict import Evidence
+
+# More of a body is passed on in a task of its own, where the kernel may move it.
+BODY_BYTES_MAX = 64 * 1024
+
+
+class PlainClient(UnderWay):
+    """What the plain exchange needs to know of a client connection.
+
+    `hop_lines` are `forwarding_lines`; `pending` is what has come of requests still to be served.
+    """
+
+    __slots__ = ("client", "hop_lines", "pending")
+
+    client: str
+    hop_lines: bytes
+    pending: bytes
+
+
+def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat on purpose
+    connection: PlainClient, data: bytes
+) -> Generator[Watch, None, Handover | None]:
+    """Answer the request at the start of `data`; None: it is answered, the client may ask again.
+
+    What is left of `data` is in `connection.pending` afterwards. Crashes of ours
+    before the pick are raised. Closed while it waits, it returns what it took and is written down.
+    """
+    service = connection.service
+    request = plain_request(data, service.limits.head_bytes_max)
+    if (
+        request is None
+        or (end := request.size + request.length) > len(data)
+        or service.trusts(connection.client)
+    ):
+        return Unread(data)
+    found = service.routes.match(request.host, request.target)
+    if not isinstance(found, str):
+        return Unread(data)
+    pool = service.pools[found]
+    view = pool.pick(avoid=(), unrepeatable=not request.idempotent)
+    if view is None:
+        return Unread(data)
+
+    # ---- counted in flight: from here on it is handed over or ended -----------------------------
+    backend = view.id
+    began = trio.current_time()
+    number = service.exchanges = service.exchanges + 1
+    request_id = service.new_request_id()
+    attempt = AttemptRecord(backend=backend.address, began=began)
+    record = connection.record = ExchangeRecord(
+        number=number,
+        request_id=request_id.decode("ascii"),
+        client=connection.client,
+        began=began,
+        head_at=began,
+        method=request.method,
+        target=request.target,
+        host=request.host,
+        pool=found,
+        bytes_up=request.length,
+        attempts=[attempt],
+    )
+    connection.backend = view
+    connection.pending = data[end:]
+    service.running[number] = connection
+    waiter = connection.waiter
+    upstream: UpstreamConnection | None = None
+    sent_head = forwarded_request(request, connection.hop_lines, request_id)
+
+    def begun(
+        unsent: bytes = b"",
+        *,
+        written: bool = True,
+        answer: AnswerBegun | None = None,
+        crash: Exception | None = None,
+    ) -> Begun:
+        return Begun(
+            request=request,
+            data=data,
+            sent_head=sent_head,
+            request_id=request_id,
+            record=record,
+            attempt=attempt,
+            pool=pool,
+            view=view,
+            upstream=upstream,
+            unsent=unsent,
+            written=written,
+            answer=answer,
+            crash=crash,
+        )
+
+    evidence, reason = Evidence.IGNORED, "cancelled"
+    handover: Begun | None = None
+    try:
+        first = sent_head + data[request.size : end] if request.length else sent_head
+
+        # ---- the request goes up ----------------------------------------------------------------
+        upstream = service.idle.take(backend, began, rest_limit(request.idempotent))
+        if upstream is None:
+            handover = begun(first, written=False)
+            return handover
+        upstream.requests += 1
+        attempt.reused = True
+        watch = upstream.watch
+        if watch is None:
+            watch = upstream.watch = service.lane.watch(upstream.sock)
+        # It was empty a moment ago, so there is nothing to look for before the wait.
+        watch.ready = False
+        try:
+            sent = send_now(upstream.sock, first)
+        except OSError:
+            handover = begun(first, written=False)
+            return handover
+        if sent < len(first):
+            handover = begun(first[sent:])
+            return handover
+
+        # ---- the answer's head ------------------------------------------------------------------
+        limits = pool.limits
+        due = began + limits.response_s
+        while True:
+            waiter.move_deadline(due)
+            try:
+                yield watch
+                answer = upstream.sock.recv(READ_BYTES_MAX)
+                break
+            except BlockingIOError:
+                continue
+            except (Interrupted, OSError) as exc:
+                # A passed deadline passes again, and a broken connection is at its end.
+                if isinstance(exc, Interrupted) and not isinstance(exc, TimedOut):
+                    waiter.interrupt(exc)
+                handover = begun()
+                return handover
+        response = plain_response(answer, request.method, HEAD_BYTES_MAX)
+        now = trio.current_time()
+        if response is None or outcome.refuses_reuse(
+            response.status, reused=True, closes=not response.keep_alive, after_s=now - began
+        ):
+            upstream.buffer += answer
+            handover = begun()
+            return handover
+
+        # ---- the answer goes down ---------------------------------------------------------------
+        keep_alive = request.keep_alive and not service.draining
+        out = forwarded_response(
+            response,
+            request_id,
+            connection=None if keep_alive else b"close",
+            panic=pool.snapshot.panic,
+            date=None if response.dated else service.http_date(),
+        )
+        record.status = response.status
+        left = response.length
+        arrived = len(answer) - response.size
+        if response.chunked or arrived > left or left > BODY_BYTES_MAX:
+            upstream.buffer += answer[response.size :]
+            handover = begun(answer=AnswerBegun(head=response, out=out, content=0, left=left))
+            return handover
+        if arrived:
+            out += answer[response.size :]
+            left -= arrived
+        record.answer_at = now
+        while True:
+            try:
+                sent = send_now(connection.sock, out)
+            except OSError:
+                sent = 0
+            if sent < len(out):
+                going = AnswerBegun(head=response, out=out[sent:], content=arrived, left=left)
+                handover = begun(answer=going)
+                return handover
+            record.bytes_down += arrived
+            if not left:
+                break
+            waiter.move_deadline(trio.current_time() + limits.idle_s)
+            try:
+                yield watch
+                out = upstream.sock.recv(READ_BYTES_MAX)
+            except BlockingIOError:
+                out, arrived = b"", 0
+                continue
+            except Interrupted as exc:
+                waiter.interrupt(exc)
+                out = b""
+            except OSError:
+                out = b""
+            arrived = len(out)
+            if not 0 < arrived <= left:
+                upstream.buffer += out
+                handover = begun(answer=AnswerBegun(head=response, out=b"", content=0, left=left))
+                return handover
+            left -= arrived
+
+        evidence, reason = outcome.evidence_of_status(response.status), f"status {response.status}"
+        if response.keep_alive and pool.keeps_idle(backend.address):
+            service.idle.give(upstream, limits, trio.current_time())
+            upstream = None
+        return None if keep_alive else ANSWERED
+    except Exception as exc:  # noqa: BLE001 - told where every crash is told
+        handover = begun(crash=exc)
+        return handover
+    finally:
+        if handover is None:
+            if upstream is not None:
+                upstream.sock.close()
+            connection.backend = None
+            connection.record = NO_EXCHANGE
+            waiter.calm()
+            attempt.outcome = reason
+            attempt.ended = record.ended = trio.current_time()
+            pool.record(backend, evidence, reason, began)
+            pool.end(backend.address, began)
+            del service.running[number]
+            service.access(record)
