@@ -36,7 +36,7 @@ async def run_attempt(
 
 async def go_on(exchange: Exchange, begun: Begun, rest_max_s: float) -> int:
     """`run_attempt` for one that the plain path has begun, from where it stands."""
-    connection = begun.upstream
+    connection = begun.connection
     if connection is None:
         if begun.crash is not None:
             raise begun.crash

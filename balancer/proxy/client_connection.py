@@ -35,12 +35,12 @@ class ClientConnection(PlainClient):
 
     __slots__ = ("_exchange", "_handover", "_local", "_watch")
 
-    def __init__(self, service: Service, sock: Sock, client: str, local: str) -> None:
+    def __init__(self, service: Service, sock: Sock, address: str, local: str) -> None:
         self.service = service
         self.sock = sock
         self.waiter = Waiter(service.timekeeper)
-        self.client = client
-        self.hop_lines = forwarding_lines(client.encode("ascii", "replace"), b"http")
+        self.address = address
+        self.hop_lines = forwarding_lines(address.encode("ascii", "replace"), b"http")
         self.pending = b""
         self.record = NO_EXCHANGE
         self.backend = None
@@ -177,7 +177,7 @@ class ClientConnection(PlainClient):
         service, now = self.service, trio.current_time()
         service.exchanges += 1
         record = ExchangeRecord(
-            number=service.exchanges, request_id="", client=self.client, began=now, head_at=now
+            number=service.exchanges, request_id="", client=self.address, began=now, head_at=now
         )
         made_id = service.new_request_id()
         return Exchange(service, self.sock, buffer, self.waiter, record, made_id, local=self._local)

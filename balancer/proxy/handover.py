@@ -51,10 +51,10 @@ class AnswerBegun:
 class Begun:
     """An attempt is under way and counted in flight.
 
-    `data` is what came from the client, `sent_head` the head as it goes to the backend. `upstream`
+    `data` is what came from the client, `sent_head` the head as it goes to the backend. `connection`
     is None where there was no connection at rest. `unsent` is what the connection did not take of
     the request; `written` whether it took, or may yet take, any. `answer` is None while its head
-    is not read; what came of it is in the buffer of `upstream`. `crash` is a mistake of ours.
+    is not read; what came of it is in the buffer of `connection`. `crash` is a mistake of ours.
     """
 
     request: PlainRequest
@@ -65,7 +65,7 @@ class Begun:
     attempt: AttemptRecord
     pool: Pool
     view: BackendView
-    upstream: UpstreamConnection | None = None
+    connection: UpstreamConnection | None = None
     unsent: bytes = b""
     written: bool = False
     answer: AnswerBegun | None = None

@@ -40,27 +40,27 @@ class PlainClient(UnderWay):
     `hop_lines` are `forwarding_lines`; `pending` is what has come of requests still to be served.
     """
 
-    __slots__ = ("client", "hop_lines", "pending")
+    __slots__ = ("address", "hop_lines", "pending")
 
-    client: str
+    address: str
     hop_lines: bytes
     pending: bytes
 
 
 def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat on purpose
-    connection: PlainClient, data: bytes
+    client: PlainClient, data: bytes
 ) -> Generator[Watch, None, Handover | None]:
     """Answer the request at the start of `data`; None: it is answered, the client may ask again.
 
-    What is left of `data` is in `connection.pending` afterwards. Crashes of ours
-    before the pick are raised. Closed while it waits, it returns what it took and is written down.
+    What is left of `data` is in `client.pending` afterwards. Crashes of ours before the pick are
+    raised. Closed while it waits, it returns what it took and is written down.
     """
-    service = connection.service
+    service = client.service
     request = plain_request(data, service.limits.head_bytes_max)
     if (
         request is None
         or (end := request.size + request.length) > len(data)
-        or service.trusts(connection.client)
+        or service.trusts(client.address)
     ):
         return Unread(data)
     found = service.routes.match(request.host, request.target)
@@ -77,10 +77,10 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
     number = service.exchanges = service.exchanges + 1
     request_id = service.new_request_id()
     attempt = AttemptRecord(backend=backend.address, began=began)
-    record = connection.record = ExchangeRecord(
+    record = client.record = ExchangeRecord(
         number=number,
         request_id=request_id.decode("ascii"),
-        client=connection.client,
+        client=client.address,
         began=began,
         head_at=began,
         method=request.method,
@@ -90,12 +90,12 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
         bytes_up=request.length,
         attempts=[attempt],
     )
-    connection.backend = view
-    connection.pending = data[end:]
-    service.running[number] = connection
-    waiter = connection.waiter
-    upstream: UpstreamConnection | None = None
-    sent_head = forwarded_request(request, connection.hop_lines, request_id)
+    client.backend = view
+    client.pending = data[end:]
+    service.running[number] = client
+    waiter = client.waiter
+    connection: UpstreamConnection | None = None
+    sent_head = forwarded_request(request, client.hop_lines, request_id)
 
     def begun(
         unsent: bytes = b"",
@@ -113,7 +113,7 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
             attempt=attempt,
             pool=pool,
             view=view,
-            upstream=upstream,
+            connection=connection,
             unsent=unsent,
             written=written,
             answer=answer,
@@ -126,19 +126,19 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
         first = sent_head + data[request.size : end] if request.length else sent_head
 
         # ---- the request goes up ----------------------------------------------------------------
-        upstream = service.idle.take(backend, began, rest_limit(request.idempotent))
-        if upstream is None:
+        connection = service.idle.take(backend, began, rest_limit(request.idempotent))
+        if connection is None:
             handover = begun(first, written=False)
             return handover
-        upstream.requests += 1
+        connection.requests += 1
         attempt.reused = True
-        watch = upstream.watch
+        watch = connection.watch
         if watch is None:
-            watch = upstream.watch = service.lane.watch(upstream.sock)
+            watch = connection.watch = service.lane.watch(connection.sock)
         # It was empty a moment ago, so there is nothing to look for before the wait.
         watch.ready = False
         try:
-            sent = send_now(upstream.sock, first)
+            sent = send_now(connection.sock, first)
         except OSError:
             handover = begun(first, written=False)
             return handover
@@ -153,7 +153,7 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
             waiter.move_deadline(due)
             try:
                 yield watch
-                answer = upstream.sock.recv(READ_BYTES_MAX)
+                answer = connection.sock.recv(READ_BYTES_MAX)
                 break
             except BlockingIOError:
                 continue
@@ -168,7 +168,7 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
         if response is None or outcome.refuses_reuse(
             response.status, reused=True, closes=not response.keep_alive, after_s=now - began
         ):
-            upstream.buffer += answer
+            connection.buffer += answer
             handover = begun()
             return handover
 
@@ -185,7 +185,7 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
         left = response.length
         arrived = len(answer) - response.size
         if response.chunked or arrived > left or left > BODY_BYTES_MAX:
-            upstream.buffer += answer[response.size :]
+            connection.buffer += answer[response.size :]
             handover = begun(answer=AnswerBegun(head=response, out=out, content=0, left=left))
             return handover
         if arrived:
@@ -194,7 +194,7 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
         record.answer_at = now
         while True:
             try:
-                sent = send_now(connection.sock, out)
+                sent = send_now(client.sock, out)
             except OSError:
                 sent = 0
             if sent < len(out):
@@ -207,7 +207,7 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
             waiter.move_deadline(trio.current_time() + limits.idle_s)
             try:
                 yield watch
-                out = upstream.sock.recv(READ_BYTES_MAX)
+                out = connection.sock.recv(READ_BYTES_MAX)
             except BlockingIOError:
                 out, arrived = b"", 0
                 continue
@@ -218,25 +218,25 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
                 out = b""
             arrived = len(out)
             if not 0 < arrived <= left:
-                upstream.buffer += out
+                connection.buffer += out
                 handover = begun(answer=AnswerBegun(head=response, out=b"", content=0, left=left))
                 return handover
             left -= arrived
 
         evidence, reason = outcome.evidence_of_status(response.status), f"status {response.status}"
         if response.keep_alive and pool.keeps_idle(backend.address):
-            service.idle.give(upstream, limits, trio.current_time())
-            upstream = None
+            service.idle.give(connection, limits, trio.current_time())
+            connection = None
         return None if keep_alive else ANSWERED
     except Exception as exc:  # noqa: BLE001 - told where every crash is told
         handover = begun(crash=exc)
         return handover
     finally:
         if handover is None:
-            if upstream is not None:
-                upstream.sock.close()
-            connection.backend = None
-            connection.record = NO_EXCHANGE
+            if connection is not None:
+                connection.sock.close()
+            client.backend = None
+            client.record = NO_EXCHANGE
             waiter.calm()
             attempt.outcome = reason
             attempt.ended = record.ended = trio.current_time()
