@@ -99,7 +99,7 @@ def drive(traffic: Traffic, port: int, seconds: float, folder: Path) -> Seen:
 def resting(port: int, count: int) -> Iterator[list[socket.socket]]:
     """`count` connections that have each had one answer and now wait for a next request."""
     with ExitStack() as all_closed:
-        crowd = []
+        crowd: list[socket.socket] = []
         for _ in range(count):
             sock = socket.create_connection(("127.0.0.1", port), ANSWER_S)
             all_closed.enter_context(sock)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -85,7 +85,7 @@ def options_from(words: Sequence[str]) -> argparse.Namespace:
 class some_of:  # noqa: N801 - reads as a function where it is used
     """Turns `a,b` into a list of names, each one of those known."""
 
-    def __init__(self, known: Sequence[str] | dict[str, object]) -> None:
+    def __init__(self, known: Iterable[str]) -> None:
         self.known = list(known)
 
     def __call__(self, text: str) -> list[str]:

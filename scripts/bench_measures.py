@@ -68,10 +68,22 @@ def serving(
             programs.append(program)
             try:
                 program.wait_until_serving()
+                require_workers(entrant, program)
                 up[entrant] = program
             except CannotStart as error:
                 result.left_out[entrant.label] = str(error)
         yield up
+
+
+def require_workers(entrant: Entrant, program: Program) -> None:
+    """Refuse to give figures for several workers where there are not so many.
+
+    Raises:
+        CannotStart: There are fewer.
+    """
+    below = len(program.pids()) - 1
+    if entrant.workers > 1 and below < entrant.workers:
+        raise CannotStart(f"{entrant.workers} workers wanted, {below} worker processes found")
 
 
 def over_traffic(plan: Plan, bench: Bench, result: Result) -> None:
@@ -111,10 +123,10 @@ def under_load(
         "cpu_us": sum(working) / done * 1e6,
         "all_us": sum(used.values()) / done * 1e6,
         "per_s": done / seen.seconds,
-        "p50_ms": seen.p50_ms,
-        "p99_ms": seen.p99_ms,
         "memory_mib": program.memory()[1] / 1024,
     }
+    if seen.requests:  # a large answer may take longer than a round
+        reading |= {"p50_ms": seen.p50_ms, "p99_ms": seen.p99_ms}
     if len(working) > 1:
         reading["busiest_pct"] = max(working) / sum(working) * 100
     return reading, seen.errors

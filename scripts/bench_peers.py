@@ -17,8 +17,9 @@ from bench_venv import Unavailable, bench_python
 
 SCRIPTS = Path(__file__).resolve().parent
 BALANCER = SCRIPTS.parent / ".venv" / "bin" / "balancer"
-# Of clients; each takes two descriptors, and some are needed for other things.
-CONNECTIONS_MAX = min(16000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2 - 200)
+# Of clients; each takes two descriptors, and probes of 1,000 backends and other things need some.
+CONNECTIONS_MAX = min(16000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2 - 1200)
+PIPES_MAX = 64  # HAProxy would count on two descriptors for each of 4,000 and not start
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,7 @@ def haproxy(wanted: Wanted) -> list[str]:
     config = f"""
 global
   maxconn {CONNECTIONS_MAX}
+  maxpipes {PIPES_MAX if wanted.splice else 0}
   nbthread {wanted.workers}
   log stdout format raw local0 info
 defaults
