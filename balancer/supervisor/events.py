@@ -23,6 +23,8 @@ class EventKind(StrEnum):
     INSTANCE_STARTED = "instance.started"
     INSTANCE_STOPPING = "instance.stopping"
     INSTANCE_STOPPED = "instance.stopped"
+    INSTANCE_RELOADED = "instance.reloaded"
+    RELOAD_FAILED = "instance.not_reloaded"
     LISTENER_OPEN = "listener.open"
     LISTENER_CLOSED = "listener.closed"
     BACKEND_ADDED = "backend.added"
@@ -36,6 +38,9 @@ class EventKind(StrEnum):
     BACKEND_EJECTED = "backend.ejected"
     BACKEND_ON_TRIAL = "backend.on_trial"
     BACKEND_RETURNED = "backend.returned"
+    POOL_ADDED = "pool.added"
+    POOL_CHANGED = "pool.changed"
+    POOL_REMOVED = "pool.removed"
     POOL_PANIC = "pool.panic"
     POOL_RECOVERED = "pool.recovered"
 
@@ -45,6 +50,8 @@ EFFECT: Mapping[EventKind, str] = {
     EventKind.INSTANCE_STARTED: "serves from now on",
     EventKind.INSTANCE_STOPPING: "is not ready for new traffic; what runs may finish",
     EventKind.INSTANCE_STOPPED: "serves no more",
+    EventKind.INSTANCE_RELOADED: "all of it is in force",
+    EventKind.RELOAD_FAILED: "goes on as before",
     EventKind.LISTENER_OPEN: "accepts connections",
     EventKind.LISTENER_CLOSED: "accepts no more connections",
     EventKind.BACKEND_ADDED: "takes requests as soon as it is known to be healthy",
@@ -58,12 +65,20 @@ EFFECT: Mapping[EventKind, str] = {
     EventKind.BACKEND_EJECTED: "takes no new requests for a time",
     EventKind.BACKEND_ON_TRIAL: "takes one request at a time until one succeeds",
     EventKind.BACKEND_RETURNED: "takes requests again",
+    EventKind.POOL_ADDED: "takes the requests that routes send to it",
+    EventKind.POOL_CHANGED: "goes by it from now on",
+    EventKind.POOL_REMOVED: "takes no new requests; what runs may finish",
     EventKind.POOL_PANIC: "health and ejections are ignored",
     EventKind.POOL_RECOVERED: "health and ejections count again",
 }
 
 _ALARMING = frozenset(
-    {EventKind.BACKEND_UNHEALTHY, EventKind.BACKEND_EJECTED, EventKind.POOL_PANIC}
+    {
+        EventKind.RELOAD_FAILED,
+        EventKind.BACKEND_UNHEALTHY,
+        EventKind.BACKEND_EJECTED,
+        EventKind.POOL_PANIC,
+    }
 )
 
 

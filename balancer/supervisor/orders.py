@@ -52,6 +52,23 @@ class Orders:
                 self._pools.set_entries(backend.pool, ledger.entries(backend.pool))
         return Done(changed=applied.changed, message=applied.message)
 
+    async def replace(
+        self, ledger_from: Callable[[Ledger], Ledger], obey: Callable[[], None]
+    ) -> None:
+        """Go by the ledger that follows from the present one, and `obey` once it is saved.
+
+        NotApplied: it could not be saved, and nothing has changed.
+        """
+        async with self._one_at_a_time:
+            ledger = ledger_from(self.ledger)
+            try:
+                await self._save(ledger)
+            except NotApplied:
+                self._pools.changed.set()  # the file is to hold what is in force
+                raise
+            self.ledger = ledger
+            obey()
+
     async def keep_saved(self) -> None:
         """Save health and ejections after they changed, again if it failed, and on the way out."""
         saved = True
