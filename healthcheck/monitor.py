@@ -1,18 +1,20 @@
 """Runs probes on time and tells their verdicts.
 
-One task for each target, so that one that never answers delays nobody. Decides only what a probe
-cannot know: that its time is over (FAIL), that it crashed, or that our own loop was late (VOID).
-What a verdict means is for whoever listens.
+One task for each probe that runs, so that one that never ends delays nobody. Decides only what a
+probe cannot know: that its time is over (FAIL), that it crashed, or that our own loop was late (VOID).
+What a verdict means is for whoever listens, and who is due when for the agenda.
 """
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 
 import trio
 
+from healthcheck.core.agenda import Agenda
 from healthcheck.core.loop_lag import LoopLag
-from healthcheck.core.schedule import Pace, ProbePlan, first_due, next_due
+from healthcheck.core.schedule import Pace, ProbePlan, early_s, first_due, next_due
 from healthcheck.core.verdict import Outcome, Verdict
 from healthcheck.core.wording import seconds
 from healthcheck.probing import Probe
@@ -31,7 +33,8 @@ class _Watch:
     plan: ProbePlan
     probe: Probe
     due: float
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    fresh: bool = True  # its first probe has not begun
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)  # of the probe under way
 
 
 class Monitor:
@@ -53,83 +56,105 @@ class Monitor:
         self._pace = pace
         self._rng = rng
         self._lag = LoopLag(lag_limit_s)
-        self._slots = trio.Semaphore(max_concurrent)  # first come, first served
         self._running = 0
+        self._running_max = max_concurrent
+        self._waiting: deque[_Watch] = deque()  # due, but too many run
+        self._fresh = 0
         self._ticking = trio.Event()
         self._watches: dict[str, _Watch] = {}
+        self._agenda = Agenda()
+        self._waking = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
         """Probe what is watched, until cancelled; then no task and no socket is left."""
         assert self._nursery is None, "a monitor runs once at a time"
+        for watch in self._watches.values():
+            self._agenda.put(watch.target, watch.due, early_s(watch.plan))
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                for watch in self._watches.values():
-                    watch.scope = trio.CancelScope()  # that of an earlier run is spent
-                    nursery.start_soon(self._keep_probing, watch)
-                await self._tick_while_probing()
+                nursery.start_soon(self._tick_while_probing)
+                while True:
+                    self._waiting.extend(map(self._watches.__getitem__, self._due_now()))
+                    self._begin_waiting()
+                    with trio.CancelScope(deadline=self._agenda.next_due()) as self._waking:
+                        await trio.sleep_forever()
         finally:
             self._nursery = None
+            self._waiting.clear()
 
     def watch(self, target: str, plan: ProbePlan, probe: Probe) -> None:
         """Probe `target` from soon on, instead of what was watched under that name before."""
         self.forget(target)
-        due = first_due(plan, now=trio.current_time(), watched=len(self._watches), rng=self._rng)
-        watch = self._watches[target] = _Watch(target, plan, probe, due)
+        due = first_due(plan, now=trio.current_time(), ahead=self._fresh)
+        self._watches[target] = _Watch(target, plan, probe, due)
+        self._fresh += 1
         if self._nursery is not None:
-            self._nursery.start_soon(self._keep_probing, watch)
+            self._agenda.put(target, due, early_s(plan))
+            self._waking.deadline = min(self._waking.deadline, due)
 
     def forget(self, target: str) -> None:
         """No verdict of `target` is told from now on, not even of a probe that runs."""
         watch = self._watches.pop(target, None)
         if watch is not None:
+            self._fresh -= watch.fresh
+            self._agenda.drop(target)
             watch.scope.cancel()
 
-    async def _keep_probing(self, watch: _Watch) -> None:
-        with watch.scope:
-            while True:
-                await trio.sleep_until(watch.due)
-                async with self._slots:
-                    verdict = await self._probe(watch)
-                assert verdict.began is not None
-                if self._watches.get(watch.target) is not watch:
-                    return  # forgotten while it ended
-                self._on_verdict(watch.target, verdict)
-                watch.due = next_due(
-                    watch.plan,
-                    self._pace(watch.target),
-                    began=verdict.began,
-                    now=trio.current_time(),
-                    rng=self._rng,
-                )
+    def _due_now(self) -> list[str]:
+        return self._agenda.take_due(trio.current_time())
 
-    async def _probe(self, watch: _Watch) -> Verdict:
-        """One probe within its time, as a verdict whatever happens."""
+    def _begin_waiting(self) -> None:
+        """Begin the probes that are due, first come, first served."""
+        assert self._nursery is not None, "probes begin while the monitor runs"
+        while self._waiting and self._running < self._running_max:
+            watch = self._waiting.popleft()
+            if self._watches.get(watch.target) is watch:
+                self._fresh -= watch.fresh
+                watch.fresh = False
+                watch.scope = trio.CancelScope()
+                self._running += 1
+                self._nursery.start_soon(self._probe, watch)
+
+    async def _probe(self, watch: _Watch) -> None:
         began = trio.current_time()
         self._lag.expect(began)
-        self._running += 1
         self._ticking.set()
         try:
-            verdict = await _within(watch.plan.timeout_s, watch.probe)
+            found = await _within(watch, began)
         finally:
             self._running -= 1
-        verdict = self._lag.excuse(verdict, began=began, now=trio.current_time())
-        return replace(verdict, began=began)
+        self._begin_waiting()
+        if self._watches.get(watch.target) is not watch:
+            return  # forgotten while it ended
+        found = self._lag.excuse(found, began=began, now=trio.current_time())
+        self._on_verdict(watch.target, Verdict(found.outcome, found.reason, began))
+        if self._watches.get(watch.target) is watch:  # not forgotten on this news
+            self._put_next(watch, began)
+
+    def _put_next(self, watch: _Watch, began: float) -> None:
+        pace, now = self._pace(watch.target), trio.current_time()
+        watch.due = next_due(watch.plan, pace, began=began, now=now, rng=self._rng)
+        self._agenda.put(watch.target, watch.due, early_s(watch.plan))
+        self._waking.deadline = min(self._waking.deadline, watch.due)
 
     async def _tick_while_probing(self) -> None:
         while True:
             await self._ticking.wait()
-            await trio.sleep_until(self._lag.expect(trio.current_time()))
-            self._lag.tick(trio.current_time())
-            if not self._running:
-                self._ticking = trio.Event()
+            while self._ticking.is_set():  # no await between one tick and expecting the next
+                await trio.sleep_until(self._lag.expect(trio.current_time()))
+                self._lag.tick(trio.current_time())
+                if not self._running:
+                    self._ticking = trio.Event()
 
 
-async def _within(timeout_s: float, probe: Probe) -> Verdict:
-    with trio.move_on_after(timeout_s):
+async def _within(watch: _Watch, began: float) -> Verdict:
+    """What one probe found within its time, whatever happens."""
+    watch.scope.deadline = began + watch.plan.timeout_s
+    with watch.scope:
         try:
-            return await probe()
+            return await watch.probe()
         except Exception as error:  # noqa: BLE001  # a crash of one probe is its own affair
             return Verdict(Outcome.VOID, f"the probe crashed: {type(error).__name__}: {error}")
-    return Verdict(Outcome.FAIL, f"no answer in {seconds(timeout_s)}")
+    return Verdict(Outcome.FAIL, f"no answer in {seconds(watch.plan.timeout_s)}")

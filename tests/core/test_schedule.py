@@ -6,20 +6,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from healthcheck.core.schedule import Pace, ProbePlan, first_due, next_due
+from healthcheck.core.schedule import Pace, ProbePlan, early_s, first_due, next_due
 
 PLAN = ProbePlan(interval_s=10.0, transition_interval_s=2.0, timeout_s=2.0, jitter=0.1)
 
 
-@given(st.integers(), st.integers(0, 5000))
-def test_the_first_probe_comes_soon_and_a_crowd_is_spread(seed: int, watched: int) -> None:
-    due = first_due(PLAN, now=100.0, watched=watched, rng=Random(seed))
-    assert 100.0 <= due <= 100.0 + min(max(0.2, watched * 0.002), 1.0)
+def test_the_first_probe_comes_at_once_and_a_crowd_follows_in_turn() -> None:
+    dues = [first_due(PLAN, now=100.0, ahead=ahead) for ahead in range(10_000)]
+    assert dues[0] == 100.0
+    assert dues == sorted(dues)
+    assert dues[99] <= 100.1
+    assert dues[999] <= 101.0
+    assert dues[-1] <= 104.0
 
 
 def test_the_first_probe_of_a_short_interval_comes_within_it() -> None:
     plan = ProbePlan(interval_s=0.05, transition_interval_s=0.05, timeout_s=1.0, jitter=0.0)
-    assert max(first_due(plan, now=0.0, watched=0, rng=Random(i)) for i in range(100)) <= 0.05
+    assert first_due(plan, now=0.0, ahead=5000) == 0.05
+
+
+@given(st.floats(0.01, 3600.0), st.floats(0.01, 3600.0))
+def test_a_probe_is_early_by_a_hundredth_of_its_pace_at_most(steady: float, short: float) -> None:
+    plan = ProbePlan(interval_s=steady, transition_interval_s=short, timeout_s=1.0, jitter=0.0)
+    assert early_s(plan) <= min(steady, short) / 100
+    assert early_s(plan) <= 0.025
 
 
 @given(st.integers(), st.sampled_from(Pace))
