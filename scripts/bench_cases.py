@@ -89,7 +89,7 @@ def traffic(
 
 def large(name: str, size: str, connections: int, *goals: Goal) -> Plan:
     load = Traffic(f"/{size}", connections=connections)
-    title = f"GET {SIZES[size] >> 20} MiB, {connections} connections; CPU by that many bytes"
+    title = f"GET {SIZES[size] >> 20} MiB, {connections} connections; CPU for each {SIZES[size] >> 20} MiB carried"
     return replace(traffic(name, title, load, *goals, entrants=BODIES), unit_bytes=SIZES[size])
 
 

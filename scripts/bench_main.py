@@ -144,7 +144,7 @@ def run(plans: Sequence[Plan], rounds: int, round_s: float) -> tuple[list[Result
             print("\n".join(report(results[-1])), flush=True)
     took_min = (time.monotonic() - start) / 60
     heading = (
-        f"{rounds} rounds of {round_s} s, interleaved, medians; {versions()}; {processor()}; "
+        f"Medians of rounds of {round_s} s, {rounds} each, interleaved; {versions()}; {processor()}; "
         f"other programs took {others.share():.0%} of the machine; {took_min:.0f} min, "
         f"{time.strftime('%Y-%m-%d')}."
     )

@@ -13,7 +13,7 @@ from bench_cases import RESTING, Entrant, Plan
 from bench_load import LoadFailed, Traffic, drive, resting, still_open
 from bench_peers import PEERS, Wanted
 from bench_processes import CannotStart, Ports, Program, programs_ended
-from bench_report import Result
+from bench_report import Result, access_lines_remark
 
 WARM_UP_S = 1.0
 SETTLE_S = 0.1  # what the last requests of a round leave to be done
@@ -30,9 +30,12 @@ class Bench:
     rounds: int
     round_s: float
 
+    def folder_of(self, entrant: Entrant) -> Path:
+        return self.folder / "entrants" / re.sub(r"\W+", "-", entrant.label)
+
     def start(self, entrant: Entrant) -> Program:
         """Start an entrant, which may not be serving yet."""
-        folder = self.folder / "entrants" / re.sub(r"\W+", "-", entrant.label)
+        folder = self.folder_of(entrant)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         wanted = Wanted(
@@ -94,6 +97,20 @@ def over_traffic(plan: Plan, bench: Bench, result: Result) -> None:
             for entrant, program in up.items():
                 if entrant.label not in result.left_out:
                     round_of_traffic(plan, bench, result, entrant, program)
+    for entrant in plan.entrants:
+        requests = sum(reading["requests"] for reading in result.readings.get(entrant.label, ()))
+        if remark := access_lines_remark(access_lines(bench.folder_of(entrant)), requests):
+            result.remarks[entrant.label] = remark
+
+
+def access_lines(folder: Path) -> int:
+    """Lines in the access log, or for one that logs to its output, there."""
+    count = 0
+    for name in ("access.log", "output"):
+        if (folder / name).exists():
+            with (folder / name).open("rb") as file:
+                count += sum(1 for _ in file)
+    return count
 
 
 def round_of_traffic(
@@ -122,6 +139,7 @@ def under_load(
     reading = {
         "cpu_us": sum(working) / done * 1e6,
         "all_us": sum(used.values()) / done * 1e6,
+        "requests": seen.requests,
         "per_s": done / seen.seconds,
         "memory_mib": program.memory()[1] / 1024,
     }

@@ -11,8 +11,8 @@ from bench_report import Result
 WIDTH, MARGIN, GAP = 980, 24, 28
 PANELS_ACROSS = 2
 PANEL = (WIDTH - 2 * MARGIN - GAP) // PANELS_ACROSS
-NAMES = 132  # room for the entrants' names
-NUMBERS = 124  # and for what stands behind a bar
+NAMES = 142  # room for the entrants' names
+NUMBERS = 128  # and for what stands behind a bar
 BAR, STEP, HEAD, FOOT = 15, 21, 40, 18
 OURS, OTHERS, INK, QUIET, PAPER = "#0b7285", "#adb5bd", "#212529", "#5c636a", "#ffffff"
 LETTERS_A_LINE = 165
@@ -61,11 +61,11 @@ def panel(result: Result, left: int, top: int) -> list[str]:
         ours = name.startswith("balancer")
         number = column.text(value)
         if ratio is not None and name != case.reference:
-            number += f"   {ratio:.2f} × {case.reference.partition(',')[0]}"
+            number += f" · {ratio:.2f} × {case.reference.partition(',')[0]}"
         if name in result.errors:
             number += "  (!)"
         parts += [
-            text(left + NAMES - 8, y + 12, name, INK, 12, bold=ours, end=True),
+            text(left + NAMES - 8, y + 12, name, INK, 11, bold=ours, end=True),
             f'<rect x="{left + NAMES}" y="{y}" width="{width:.1f}" height="{BAR}" rx="2" '
             f'fill="{OURS if ours else OTHERS}"/>',
             text(left + NAMES + width + 6, y + 12, number, INK, 11),

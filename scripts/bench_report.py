@@ -19,7 +19,9 @@ class Column:
     digits: int = 0
 
     def text(self, value: float | None) -> str:
-        return "–" if value is None else f"{value:,.{self.digits}f}"
+        if value is None:
+            return "–"
+        return f"{value:,.{0 if value >= 1000 else self.digits}f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Result:
     readings: dict[str, list[Reading]] = field(default_factory=dict)
     errors: dict[str, dict[str, int]] = field(default_factory=dict)  # of clients, over all rounds
     left_out: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)  # what makes a row not quite alike
 
     def add(self, entrant: str, reading: Reading, errors: Mapping[str, int] | None = None) -> None:
         self.readings.setdefault(entrant, []).append(reading)
@@ -83,6 +86,16 @@ class Result:
         if len(values) < 2:
             return None
         return (max(values) - min(values)) / 2 / median(values)
+
+
+LINES_BUFFERED = 2000  # as many may not have left a buffer when a proxy is ended
+
+
+def access_lines_remark(lines: int, requests: float) -> str | None:
+    """Say so where a proxy spared itself the access lines that the others wrote."""
+    if lines >= 0.9 * requests - LINES_BUFFERED:
+        return None
+    return f"wrote {lines:,} access lines for {requests:,.0f} requests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +172,7 @@ def report(result: Result) -> list[str]:
     for entrant, kinds in result.errors.items():
         told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         lines.append(f"- (!) {entrant}: clients saw errors: {told}")
+    lines += [f"- {entrant}: {remark}" for entrant, remark in result.remarks.items()]
     lines += [f"- without {entrant}: {why}" for entrant, why in result.left_out.items()]
     lines += [f"- {goal_line(result, judged)}" for judged in judge(result)]
     return lines if lines[-1] == "" else [*lines, ""]
@@ -172,6 +186,7 @@ def plain(results: Iterable[Result]) -> list[dict[str, object]]:
             "readings": {name: [dict(one) for one in all_] for name, all_ in result.readings.items()},
             "errors": result.errors,
             "left_out": result.left_out,
+            "remarks": result.remarks,
         }
         for result in results
     ]  # fmt: skip

@@ -7,7 +7,18 @@ from bench_cases import PLANS
 from bench_load import ERRORS, LoadFailed, Traffic, seen_from
 from bench_measures import used_since, working_processes
 from bench_picture import folded, picture
-from bench_report import Case, Column, Goal, Result, goal_line, judge, plain, report, table
+from bench_report import (
+    Case,
+    Column,
+    Goal,
+    Result,
+    access_lines_remark,
+    goal_line,
+    judge,
+    plain,
+    report,
+    table,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -147,7 +158,7 @@ def test_the_picture_is_xml_with_a_bar_an_entrant_as_long_as_its_figure() -> Non
     bars = drawing.findall("{*}rect[@rx]")
     texts = [words.text for words in drawing.findall("{*}text")]
     assert float(bars[0].get("width", 0)) == pytest.approx(4 * float(bars[1].get("width", 0)), 0.01)
-    assert "40.0   4.00 × nginx" in texts
+    assert "40.0 · 4.00 × nginx" in texts
     assert {"balancer", "nginx", "a <case>", "R&D"} <= set(texts)
 
 
@@ -160,6 +171,33 @@ def test_folding_keeps_every_word(words: str, letters: int) -> None:
     lines = folded(words, letters)
     assert " ".join(lines).split() == words.split()
     assert all(len(line) <= letters or " " not in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("lines", "requests", "remark"),
+    [
+        (100_000, 100_000, None),
+        (98_000, 100_000, None),
+        (0, 30, None),  # all of them may be in a buffer still
+        (3, 100_000, "wrote 3 access lines for 100,000 requests"),
+    ],
+)
+def test_whoever_writes_no_access_lines_is_told_of(
+    lines: int, requests: float, remark: str | None
+) -> None:
+    assert access_lines_remark(lines, requests) == remark
+
+
+def test_a_remark_stands_below_the_table() -> None:
+    result = result_of(balancer=[40])
+    result.remarks["balancer"] = "wrote nothing"
+    assert "- balancer: wrote nothing" in report(result)
+
+
+def test_a_figure_above_a_thousand_needs_no_decimals() -> None:
+    assert [COLUMNS[0].text(value) for value in (None, 0.04, 999.94, 1234.5)] == [
+        "–", "0.0", "999.9", "1,234",
+    ]  # fmt: skip
 
 
 # ---- what is read ------------------------------------------------------------------------------
