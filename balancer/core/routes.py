@@ -66,6 +66,8 @@ class RouteTable:
         self._routes = [_compiled(rule) for rule in routes]
         self._asks_host = any(route.rule.host is not None for route in self._routes)
         self._asks_path = any(route.literal for route in self._routes)
+        asks = self._asks_host or self._asks_path
+        self._only = self._routes[0].rule.pool if self._routes and not asks else None
 
     def match(self, host: bytes | str | None, target: str) -> str | NoRoute | AmbiguousPath:
         """The pool for a request; `target` in origin form or `*`, `host` as received.
@@ -73,6 +75,8 @@ class RouteTable:
         Query and fragment say nothing about the pool. A host that is missing or junk matches only
         routes that do not ask for one.
         """
+        if self._only is not None:
+            return self._only  # the first route takes everything
         name = normal_host(host) if self._asks_host and host is not None else None
         path = _path_of(target)
         found = self._first(name, path, decoded=False)

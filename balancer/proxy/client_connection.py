@@ -5,7 +5,6 @@ request that is not.
 """
 
 import contextlib
-from collections.abc import Generator
 
 import trio
 
@@ -20,7 +19,7 @@ from balancer.proxy.plain_exchange import PlainClient, plain_exchange
 from balancer.proxy.request_body import RequestBody
 from balancer.proxy.service import Service
 from balancer.telemetry.record import ExchangeRecord
-from balancer.wire.lane import Ride, Watch
+from balancer.wire.lane import Ride
 from balancer.wire.network import Sock
 from balancer.wire.streams import READ_BYTES_MAX, PeerClosed, linger, receive, receive_head
 from balancer.wire.strict_heads import forwarding_lines
@@ -39,6 +38,7 @@ class ClientConnection(PlainClient):
         self.service = service
         self.sock = sock
         self.waiter = Waiter(service.timekeeper)
+        self.now = trio.lowlevel.current_clock().current_time
         self.address = address
         self.hop_lines = forwarding_lines(address.encode("ascii", "replace"), b"http")
         self.pending = b""
@@ -57,47 +57,45 @@ class ClientConnection(PlainClient):
 
     # ---- in the lane ---------------------------------------------------------------------------
 
-    def ride(self) -> Ride:
+    def ride(self) -> Ride:  # noqa: C901, PLR0912 - flat: it is resumed twice for each exchange
         """Serve plain requests; True when something else came, for `walk`."""
-        handover: Handover | None = None
+        service, waiter, watch, receive = self.service, self.waiter, self._watch, self.sock.recv
+        resting = service.resting
         try:
-            while handover is None:
-                data = self.pending or (yield from self._rest())
+            while True:
+                data = self.pending
                 if not data:
-                    return False
+                    deadline = self.now() + service.limits.idle_s
+                    resting.add(waiter)
+                    try:
+                        while True:
+                            waiter.move_deadline(deadline)
+                            yield watch
+                            try:
+                                data = receive(READ_BYTES_MAX)
+                                break
+                            except BlockingIOError:
+                                continue
+                    except Interrupted:
+                        # What came while the wait was ended is still served.
+                        data = receive(READ_BYTES_MAX)
+                    finally:
+                        resting.discard(waiter)
+                        waiter.calm()
+                    if not data:
+                        return False
+                    if len(data) == READ_BYTES_MAX:
+                        watch.ready = True
                 self.pending = b""
                 handover = yield from plain_exchange(self, data)
+                if handover is not None:
+                    self._handover = handover
+                    return True
+        except OSError:
+            return False
         except Exception as exc:  # noqa: BLE001 - the wall between connections
-            handover = Crashed(exc)
-        self._handover = handover
-        return True
-
-    def _rest(self) -> Generator[Watch, None, bytes]:
-        """What comes next; nothing when nothing will."""
-        service, waiter, watch = self.service, self.waiter, self._watch
-        deadline = trio.current_time() + service.limits.idle_s
-        service.resting.add(waiter)
-        waits = True
-        try:
-            while waits:
-                waiter.move_deadline(deadline)
-                try:
-                    yield watch
-                except Interrupted:
-                    waits = False  # but what came while the wait was ended is still served
-                try:
-                    data = self.sock.recv(READ_BYTES_MAX)
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    return b""
-                if len(data) == READ_BYTES_MAX:
-                    watch.ready = True
-                return data
-            return b""
-        finally:
-            service.resting.discard(waiter)
-            waiter.calm()
+            self._handover = Crashed(exc)
+            return True
 
     # ---- in a task of its own ------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ class AnswerBegun:
     left: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Begun:
     """An attempt is under way and counted in flight.
 
@@ -67,7 +67,7 @@ class Begun:
     view: BackendView
     connection: UpstreamConnection | None = None
     unsent: bytes = b""
-    written: bool = False
+    written: bool = True
     answer: AnswerBegun | None = None
     crash: Exception | None = None
 

@@ -8,9 +8,7 @@ One long function on purpose: at 50 µs for an exchange, every call that names a
 hundredth of it. A compiled lane may take its place; what it needs is in the arguments.
 """
 
-from collections.abc import Generator
-
-import trio
+from collections.abc import Callable, Generator
 
 from balancer.core import outcome
 from balancer.core.retry import rest_limit
@@ -20,7 +18,7 @@ from balancer.proxy.handover import ANSWERED, AnswerBegun, Begun, Handover, Unre
 from balancer.proxy.idle import UpstreamConnection
 from balancer.telemetry.record import AttemptRecord, ExchangeRecord
 from balancer.wire.lane import Watch
-from balancer.wire.streams import READ_BYTES_MAX, send_now
+from balancer.wire.streams import READ_BYTES_MAX
 from balancer.wire.strict_heads import (
     forwarded_request,
     forwarded_response,
@@ -37,12 +35,14 @@ BODY_BYTES_MAX = 64 * 1024
 class PlainClient(UnderWay):
     """What the plain exchange needs to know of a client connection.
 
-    `hop_lines` are `forwarding_lines`; `pending` is what has come of requests still to be served.
+    `hop_lines` are `forwarding_lines`; `pending` is what has come of requests still to be served;
+    `now` is trio's clock without the way to it.
     """
 
-    __slots__ = ("address", "hop_lines", "pending")
+    __slots__ = ("address", "hop_lines", "now", "pending")
 
     address: str
+    now: Callable[[], float]
     hop_lines: bytes
     pending: bytes
 
@@ -72,54 +72,26 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
         return Unread(data)
 
     # ---- counted in flight: from here on it is handed over or ended -----------------------------
+    now = client.now
     backend = view.id
-    began = trio.current_time()
+    address = backend.address
+    began = now()
     number = service.exchanges = service.exchanges + 1
     request_id = service.new_request_id()
-    attempt = AttemptRecord(backend=backend.address, began=began)
-    record = client.record = ExchangeRecord(
-        number=number,
-        request_id=request_id.decode("ascii"),
-        client=client.address,
-        began=began,
-        head_at=began,
-        method=request.method,
-        target=request.target,
-        host=request.host,
-        pool=found,
-        bytes_up=request.length,
-        attempts=[attempt],
-    )
-    client.backend = view
-    client.pending = data[end:]
+    attempt = AttemptRecord(address, began, True)
+    record = ExchangeRecord(number, request_id.decode("ascii"), client.address, began, began)
+    record.method, record.target, record.host = request.method, request.target, request.host
+    record.pool = found
+    record.bytes_up = request.length
+    record.attempts.append(attempt)
+    client.record, client.backend = record, view
+    if len(data) > end:
+        client.pending = data[end:]
     service.running[number] = client
     waiter = client.waiter
-    connection: UpstreamConnection | None = None
     sent_head = forwarded_request(request, client.hop_lines, request_id)
-
-    def begun(
-        unsent: bytes = b"",
-        *,
-        written: bool = True,
-        answer: AnswerBegun | None = None,
-        crash: Exception | None = None,
-    ) -> Begun:
-        return Begun(
-            request=request,
-            data=data,
-            sent_head=sent_head,
-            request_id=request_id,
-            record=record,
-            attempt=attempt,
-            pool=pool,
-            view=view,
-            connection=connection,
-            unsent=unsent,
-            written=written,
-            answer=answer,
-            crash=crash,
-        )
-
+    so_far = request, data, sent_head, request_id, record, attempt, pool, view
+    connection: UpstreamConnection | None = None
     evidence, reason = Evidence.IGNORED, "cancelled"
     handover: Begun | None = None
     try:
@@ -128,22 +100,23 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
         # ---- the request goes up ----------------------------------------------------------------
         connection = service.idle.take(backend, began, rest_limit(request.idempotent))
         if connection is None:
-            handover = begun(first, written=False)
+            handover = Begun(*so_far, connection, first, written=False)
             return handover
         connection.requests += 1
-        attempt.reused = True
         watch = connection.watch
         if watch is None:
             watch = connection.watch = service.lane.watch(connection.sock)
         # It was empty a moment ago, so there is nothing to look for before the wait.
         watch.ready = False
         try:
-            sent = send_now(connection.sock, first)
+            sent = connection.sock.send(first)
+        except BlockingIOError:
+            sent = 0
         except OSError:
-            handover = begun(first, written=False)
+            handover = Begun(*so_far, connection, first, written=False)
             return handover
         if sent < len(first):
-            handover = begun(first[sent:])
+            handover = Begun(*so_far, connection, first[sent:])
             return handover
 
         # ---- the answer's head ------------------------------------------------------------------
@@ -161,15 +134,15 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
                 # A passed deadline passes again, and a broken connection is at its end.
                 if isinstance(exc, Interrupted) and not isinstance(exc, TimedOut):
                     waiter.interrupt(exc)
-                handover = begun()
+                handover = Begun(*so_far, connection)
                 return handover
         response = plain_response(answer, request.method, HEAD_BYTES_MAX)
-        now = trio.current_time()
+        arrived_at = now()
         if response is None or outcome.refuses_reuse(
-            response.status, reused=True, closes=not response.keep_alive, after_s=now - began
+            response.status, reused=True, closes=not response.keep_alive, after_s=arrived_at - began
         ):
             connection.buffer += answer
-            handover = begun()
+            handover = Begun(*so_far, connection)
             return handover
 
         # ---- the answer goes down ---------------------------------------------------------------
@@ -186,25 +159,29 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
         arrived = len(answer) - response.size
         if response.chunked or arrived > left or left > BODY_BYTES_MAX:
             connection.buffer += answer[response.size :]
-            handover = begun(answer=AnswerBegun(head=response, out=out, content=0, left=left))
+            handover = Begun(
+                *so_far,
+                connection,
+                answer=AnswerBegun(head=response, out=out, content=0, left=left),
+            )
             return handover
         if arrived:
             out += answer[response.size :]
             left -= arrived
-        record.answer_at = now
+        record.answer_at = arrived_at
         while True:
             try:
-                sent = send_now(client.sock, out)
+                sent = client.sock.send(out)
             except OSError:
                 sent = 0
             if sent < len(out):
                 going = AnswerBegun(head=response, out=out[sent:], content=arrived, left=left)
-                handover = begun(answer=going)
+                handover = Begun(*so_far, connection, answer=going)
                 return handover
             record.bytes_down += arrived
             if not left:
                 break
-            waiter.move_deadline(trio.current_time() + limits.idle_s)
+            waiter.move_deadline(now() + limits.idle_s)
             try:
                 yield watch
                 out = connection.sock.recv(READ_BYTES_MAX)
@@ -219,17 +196,21 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
             arrived = len(out)
             if not 0 < arrived <= left:
                 connection.buffer += out
-                handover = begun(answer=AnswerBegun(head=response, out=b"", content=0, left=left))
+                handover = Begun(
+                    *so_far,
+                    connection,
+                    answer=AnswerBegun(head=response, out=b"", content=0, left=left),
+                )
                 return handover
             left -= arrived
 
         evidence, reason = outcome.evidence_of_status(response.status), f"status {response.status}"
-        if response.keep_alive and pool.keeps_idle(backend.address):
-            service.idle.give(connection, limits, trio.current_time())
+        if response.keep_alive and pool.keeps_idle(address):
+            service.idle.give(connection, limits, now())
             connection = None
         return None if keep_alive else ANSWERED
     except Exception as exc:  # noqa: BLE001 - told where every crash is told
-        handover = begun(crash=exc)
+        handover = Begun(*so_far, connection, crash=exc)
         return handover
     finally:
         if handover is None:
@@ -239,8 +220,8 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
             client.record = NO_EXCHANGE
             waiter.calm()
             attempt.outcome = reason
-            attempt.ended = record.ended = trio.current_time()
+            attempt.ended = record.ended = now()
             pool.record(backend, evidence, reason, began)
-            pool.end(backend.address, began)
+            pool.end(address, began)
             del service.running[number]
             service.access(record)
