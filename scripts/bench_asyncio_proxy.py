@@ -37,7 +37,7 @@ async def serve(port: int, backends: list[str], access_log: Path) -> None:
     turn = itertools.cycle([f"http://{address}" for address in backends])
     log = access_log.open("a", buffering=SMALL_BYTES)
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=120),
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=1, sock_read=60),

@@ -82,7 +82,11 @@ def seen_from(text: str) -> Seen:
 
 
 def drive(traffic: Traffic, port: int, seconds: float, folder: Path) -> Seen:
-    """Load `port` for a whole number of seconds, at least one."""
+    """Load `port` for a whole number of seconds, at least one.
+
+    Raises:
+        LoadFailed: wrk told nothing that we can read.
+    """
     script = folder / f"{traffic.upload_bytes}.lua"
     script.write_text(traffic.script())
     whole = max(1, round(seconds))
@@ -91,7 +95,10 @@ def drive(traffic: Traffic, port: int, seconds: float, folder: Path) -> Seen:
         "-s", str(script), f"http://127.0.0.1:{port}{traffic.path}",
     ]  # fmt: skip
     limit_s = whole + WRK_TIMEOUT_S + 10
-    done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
+    except subprocess.TimeoutExpired:
+        raise LoadFailed(f"wrk did not end within {limit_s} s") from None
     return seen_from(done.stdout + done.stderr)
 
 

@@ -16,6 +16,8 @@ from bench_processes import CannotStart, Ports, Program, programs_ended
 from bench_report import Result, access_lines_remark
 
 WARM_UP_S = 1.0
+WARM_UPS_MAX = 10
+ROUNDS_OF_BACKENDS = 4
 SETTLE_S = 0.1  # what the last requests of a round leave to be done
 PROBING_S = 20.0
 
@@ -91,8 +93,8 @@ def require_workers(entrant: Entrant, program: Program) -> None:
 
 def over_traffic(plan: Plan, bench: Bench, result: Result) -> None:
     with serving(plan.entrants, bench, result) as up:
-        for program in up.values():
-            drive(plan.traffic, program.port, WARM_UP_S, bench.folder)
+        for entrant, program in up.items():
+            warm_up(plan, bench, result, entrant, program)
         for _ in range(bench.rounds):
             for entrant, program in up.items():
                 if entrant.label not in result.left_out:
@@ -111,6 +113,18 @@ def access_lines(folder: Path) -> int:
             with (folder / name).open("rb") as file:
                 count += sum(1 for _ in file)
     return count
+
+
+def warm_up(plan: Plan, bench: Bench, result: Result, entrant: Entrant, program: Program) -> None:
+    """Load it until every backend has surely been dialled, or long enough."""
+    asked = 0
+    try:
+        for _ in range(WARM_UPS_MAX):
+            asked += drive(plan.traffic, program.port, WARM_UP_S, bench.folder).requests
+            if asked >= ROUNDS_OF_BACKENDS * entrant.backends:
+                return
+    except LoadFailed as error:
+        result.left_out[entrant.label] = str(error)
 
 
 def round_of_traffic(

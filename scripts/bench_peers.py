@@ -19,6 +19,8 @@ SCRIPTS = Path(__file__).resolve().parent
 BALANCER = SCRIPTS.parent / ".venv" / "bin" / "balancer"
 # Of clients; each takes two descriptors, and probes of 1,000 backends and other things need some.
 CONNECTIONS_MAX = min(16000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2 - 1200)
+# A connection to a backend outlasts the rounds of all others, so that no round begins with dialling.
+REST_S = 120
 PIPES_MAX = 64  # HAProxy would count on two descriptors for each of 4,000 and not start
 
 
@@ -59,6 +61,8 @@ access = "{wanted.folder}/access.log"
 [pools.web]
 policy = "least-connections"
 backends = [{backends}]
+[pools.web.connections]
+idle_timeout = "{REST_S}s"
 {health}"""
     command = [str(BALANCER), "run", wanted.write("bench.toml", config)]
     return command if wanted.root is None else ["env", f"PYTHONPATH={wanted.root}", *command]
@@ -86,6 +90,7 @@ http {{
 {listed}
     keepalive 2000;
     keepalive_requests 1000000000;
+    keepalive_timeout {REST_S}s;
   }}
   server {{
     listen 127.0.0.1:{wanted.port};
@@ -137,6 +142,7 @@ defaults
   timeout client 600s
   timeout http-keep-alive 600s
   timeout server 60s
+  default-server pool-purge-delay {REST_S}s
 frontend bench
   bind 127.0.0.1:{wanted.port}
   unique-id-format %{{+X}}o\\ %ci:%cp_%fi:%fp_%Ts_%rt:%pid
