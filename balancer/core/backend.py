@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from balancer.core.board import NO_CELL
 from healthcheck.core.verdict import Health
 
 
@@ -41,7 +42,11 @@ class AdminState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendView:
-    """One backend at one moment. `limit`: most attempts in flight (1 on trial, None: no limit)."""
+    """One backend at one moment.
+
+    `limit`: most attempts in flight (1 on trial, None: no limit). `cell`: where on the board its
+    counts stand; without one, each worker sees its own only.
+    """
 
     id: BackendId
     weight: int
@@ -52,6 +57,7 @@ class BackendView:
     limit: int | None
     reason: str
     since: float
+    cell: int = NO_CELL
 
     @property
     def available(self) -> bool:

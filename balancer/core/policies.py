@@ -1,113 +1,114 @@
-"""The policies: which candidate takes the next attempt.
+"""The policies: which backend takes the next attempt.
 
-Decides from the candidates and what is in flight on each. A policy passes over whoever has weight
-0 or no room; whether a backend may be picked at all was decided in the snapshot. Never waits,
-reads no clock; randomness only sets where the first turn starts.
+Decides among the seats that it was given, which the snapshot allows; passes over whoever has weight
+0 or no room; counts what it gives. Never waits, reads no clock; randomness only sets where the first
+turn starts. The memory of its turns stands in the seats and outlives snapshots.
 """
 
+import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
-from balancer.core.backend import BackendView
-from balancer.core.turns import Row, Turns, take_turn
+from balancer.core.queues import Queues
+from balancer.core.scan import Scan
+from balancer.core.seat import Seat
+from balancer.core.turns import admit
+
+# Up to so many backends it costs less to look at all of them than to keep them in a heap.
+SCAN_MAX = 10
+
+# With nothing but unrepeatable requests a backend on trial would wait for ever for its one success;
+# so every so many of them one may go there.
+UNREPEATABLE_PER_TRIAL = 64
 
 
-class Policy(Protocol):
-    """A rule that chooses. Its memory is its own, by address, and outlives snapshots."""
+class Ranking(Protocol):
+    """An order of seats that never changes its members."""
 
-    def pick(
-        self, candidates: Sequence[BackendView], in_flight: Mapping[str, int]
-    ) -> BackendView | None:
-        """One of `candidates`, or None when none has weight and room.
+    has_trials: bool
 
-        `in_flight` counts attempts by address. A tuple of candidates is taken as never changing:
-        pass the same object to make the next pick cheap.
+    def take(self) -> Seat | None: ...
+    def take_from(self, avoid: Collection[str], *, trials: bool) -> Seat | None: ...
+    def eased(self, seat: Seat) -> None: ...
+    def leave(self) -> None: ...
+
+
+class Policy:
+    """`by_load`: the fewest attempts in flight for its weight, and turns among equals; else turns.
+
+    The weights decide whose turn it is in either case. More than `scan_max` seats are kept in heaps.
+    """
+
+    def __init__(
+        self, *, by_load: bool, rng: random.Random | None, scan_max: int = SCAN_MAX
+    ) -> None:
+        self._scan_max = scan_max
+        self._by_load = by_load
+        self._rng = rng
+        self._seats: list[Seat] = []
+        self._ranking: Ranking = Scan(())
+        self.compares = by_load
+
+    def seat(self, seats: Iterable[Seat]) -> None:
+        """Choose among these from now on. Costs as much as there are.
+
+        To be called anew whenever a seat's view, weight, limit or `taken` was set from outside.
         """
-        ...
+        self._ranking.leave()
+        before = set(self._seats)
+        self._seats = [seat for seat in seats if seat.weight > 0]
+        ranking = Queues if len(self._seats) > self._scan_max else Scan
+        admit([seat for seat in self._seats if seat not in before], ranking.newcomer, self._rng)
+        for seat in self._seats:
+            seat.divisor = seat.weight if self._by_load else math.inf
+            seat.load = seat.taken / seat.divisor
+        self._ranking = ranking(self._seats)
+        # Whether what is taken makes a difference to a pick.
+        self.compares = self._by_load or any(seat.limit is not None for seat in self._seats)
 
-    def dump(self) -> dict[str, int]:
-        """The cursors, JSON-able, by address."""
-        ...
+    def pick(self, *, avoid: Collection[str], spares_trials: bool) -> Seat | None:
+        """The seat for the next attempt, counted in `taken`; None when nobody has room.
 
-    def load(self, cursors: Mapping[str, object]) -> None:
-        """Go on where the dump stopped; damaged entries are passed over."""
-        ...
+        `avoid` holds the addresses that this exchange has tried; they come last. Who spares trials
+        goes to a backend on trial only when no other that it has not tried has room.
+        """
+        ranking = self._ranking
+        if not avoid and not (spares_trials and ranking.has_trials):
+            return ranking.take()
+        for away, trials in CHOICES[bool(avoid), spares_trials]:
+            chosen = ranking.take_from(avoid if away else (), trials=trials)
+            if chosen is not None:
+                return chosen
+        return None
 
-
-class WeightedRoundRobin:
-    """Turns by weight, evenly mixed; what is in flight matters only where there is a limit."""
-
-    def __init__(self, rng: random.Random | None) -> None:
-        self._turns = Turns(rng)
-        self.dump = self._turns.dump
-        self.load = self._turns.load
-
-    def pick(
-        self, candidates: Sequence[BackendView], in_flight: Mapping[str, int]
-    ) -> BackendView | None:
-        seating = self._turns.seat(candidates)
-        rows, weight = seating.rows, seating.weight
-        if seating.has_limits:
-            rows = _with_room(rows, in_flight)
-            weight = sum(row[1] for row in rows)
-        if not rows:
-            return None
-        return take_turn(rows, weight)
+    def shift(self, seat: Seat, by: int) -> None:
+        """That many more are taken of the seat, or less; it need not be among those ranked."""
+        seat.taken += by
+        seat.load = seat.taken / seat.divisor
+        if by < 0:
+            self._ranking.eased(seat)
 
 
-class LeastConnections:
-    """The fewest attempts in flight for its weight; among equals, turns by weight."""
+# Whom to ask for, best first, by (some were tried, spares trials): (only untried, also on trial).
+CHOICES: Mapping[tuple[bool, bool], tuple[tuple[bool, bool], ...]] = {
+    (False, True): ((False, False), (False, True)),
+    (True, False): ((True, True), (False, True)),
+    (True, True): ((True, False), (True, True), (False, False), (False, True)),
+}
 
-    def __init__(self, rng: random.Random | None) -> None:
-        self._turns = Turns(rng)
-        self.dump = self._turns.dump
-        self.load = self._turns.load
-
-    def pick(
-        self, candidates: Sequence[BackendView], in_flight: Mapping[str, int]
-    ) -> BackendView | None:
-        seating = self._turns.seat(candidates)
-        rows = _with_room(seating.rows, in_flight) if seating.has_limits else seating.rows
-        if not rows:
-            return None
-        tied = _least_loaded(rows, in_flight)
-        if len(tied) == 1:
-            return tied[0][3]
-        all_tied = len(tied) == len(seating.rows)
-        return take_turn(tied, seating.weight if all_tied else sum([row[1] for row in tied]))
+# By name: whether it goes by load.
+POLICIES: Mapping[str, bool] = {"least-connections": True, "weighted-round-robin": False}
 
 
 def make_policy(name: str, rng: random.Random | None) -> Policy:
     """The policy of that name, its turns starting at a random offset; at zero without an rng."""
-    return POLICIES[name](rng)
+    return Policy(by_load=POLICIES[name], rng=rng)
 
 
-POLICIES: Mapping[str, type[LeastConnections] | type[WeightedRoundRobin]] = {
-    "least-connections": LeastConnections,
-    "weighted-round-robin": WeightedRoundRobin,
-}
+def spares_trials(unrepeatable_so_far: int) -> bool:
+    """Whether the next unrepeatable request keeps away from backends on trial.
 
-
-def _with_room(rows: list[Row], in_flight: Mapping[str, int]) -> list[Row]:
-    return [
-        row for row in rows if (limit := row[3].limit) is None or in_flight.get(row[0], 0) < limit
-    ]
-
-
-def _least_loaded(rows: list[Row], in_flight: Mapping[str, int]) -> list[Row]:
-    """All rows whose in-flight count is smallest for their weight; never empty."""
-    count_of = in_flight.get
-    tied = rows[:1]
-    least_count: int = count_of(rows[0][0], 0)
-    least_weight = rows[0][1]
-    for row in rows[1:]:
-        # Cross-products: exact, and no division. a/b < c/d  <=>  a*d < c*b
-        count = count_of(row[0], 0)
-        here, there = count * least_weight, least_count * row[1]
-        if here < there:
-            tied = [row]
-            least_count, least_weight = count, row[1]
-        elif here == there:
-            tied.append(row)
-    return tied
+    Should a trial fail, nothing could hide it.
+    """
+    return unrepeatable_so_far % UNREPEATABLE_PER_TRIAL != 0

@@ -1,17 +1,16 @@
-"""Who may be picked at one moment, and which of them an attempt should go to.
+"""Who may be picked at one moment, and why nobody else.
 
 Here the three machines (admin state, health, ejection) meet: `BackendView.available` is the one
-predicate, panic is its one exception, and the rules of a single pick (retries, unrepeatable
-requests, backends on trial) stand on top. A snapshot never changes; it is replaced whole.
+predicate, and panic is its one exception. Which of those who may be picked an attempt goes to is for
+the policies. A snapshot never changes; it is replaced whole.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from balancer.core.backend import AdminState, BackendView
 from balancer.core.outcome import PickFailure
-from balancer.core.policies import Policy
 from healthcheck.core.verdict import Health
 
 # Leaving panic takes this share of the counted backends more than entering it (one at least), so
@@ -24,7 +23,8 @@ class PoolSnapshot:
     """A pool at one moment.
 
     `candidates` may be picked; `steady` are those of them that are not on trial (the same tuple
-    when none is). `summary` says in a sentence how the pool is doing.
+    when none is). `summary` says in a sentence how the pool is doing. A worker may eject a backend
+    on its own after `eject_after` failures in a row, if not None, and `ejectable` of them.
     """
 
     name: str
@@ -36,6 +36,8 @@ class PoolSnapshot:
     panic: bool
     numbers: str
     summary: str
+    ejectable: int = 0
+    eject_after: int | None = None
 
     @property
     def available(self) -> int:
@@ -74,6 +76,8 @@ def pool_snapshot(
     pending: Collection[str],
     panic_below: float,
     was_panic: bool,
+    ejectable: int = 0,
+    eject_after: int | None = None,
 ) -> PoolSnapshot:
     """The snapshot that follows from the views.
 
@@ -81,28 +85,71 @@ def pool_snapshot(
     backends that could take requests if health and ejection were ignored: ready, of some weight,
     and past their first verdict. Nobody else takes any, panic or not.
     """
-    wanted = [view for view in backends if view.weight > 0 and view.admin is AdminState.READY]
-    counted = [view for view in wanted if view.id.address not in pending] if pending else wanted
-    usable = tuple(view for view in wanted if view.available)
+    wanted = _wanted(backends)
+    counted = _past_first_verdict(wanted, pending)
+    usable = sum(view.available for view in wanted)
     # While a first verdict is still to come, panic does not begin: it may yet be a PASS.
     may_panic = was_panic or len(counted) == len(wanted)
     panic = may_panic and _is_panic(
-        len(usable), len(counted), panic_below=panic_below, was_panic=was_panic
+        usable, len(counted), panic_below=panic_below, was_panic=was_panic
     )
-    numbers = f"{len(usable)} of {len(wanted)} backends available"
-    candidates = tuple(_as_in_panic(view) for view in counted) if panic else _unlimited(usable)
+    return assembled(
+        name=name,
+        policy=policy,
+        views=tuple(backends),
+        pending=frozenset(pending),
+        panic=panic,
+        numbers=numbers_of(backends),
+        ejectable=ejectable,
+        eject_after=eject_after,
+    )
+
+
+def assembled(
+    *,
+    name: str,
+    policy: str,
+    views: tuple[BackendView, ...],
+    pending: frozenset[str],
+    panic: bool,
+    numbers: str,
+    ejectable: int,
+    eject_after: int | None,
+) -> PoolSnapshot:
+    """The snapshot of what has been decided already: a worker is told no more than this."""
+    wanted = _wanted(views)
+    if panic:
+        candidates = tuple(_as_in_panic(view) for view in _past_first_verdict(wanted, pending))
+    else:
+        candidates = _unlimited(tuple(view for view in wanted if view.available))
     on_trial = any(view.on_trial for view in candidates)
     return PoolSnapshot(
         name=name,
         policy=policy,
-        backends=tuple(backends),
+        backends=views,
         candidates=candidates,
         steady=tuple(view for view in candidates if not view.on_trial) if on_trial else candidates,
-        pending=frozenset(pending),
+        pending=pending,
         panic=panic,
         numbers=numbers,
         summary=f"panic: {numbers}, too few; health and ejection are ignored" if panic else numbers,
+        ejectable=ejectable,
+        eject_after=eject_after,
     )
+
+
+def numbers_of(views: Sequence[BackendView]) -> str:
+    """`2 of 3 backends available`, of those that would take requests if they were well."""
+    wanted = _wanted(views)
+    return f"{sum(view.available for view in wanted)} of {len(wanted)} backends available"
+
+
+def _wanted(views: Sequence[BackendView]) -> list[BackendView]:
+    return [view for view in views if view.weight > 0 and view.admin is AdminState.READY]
+
+
+def _past_first_verdict(wanted: list[BackendView], pending: Collection[str]) -> list[BackendView]:
+    return [view for view in wanted if view.id.address not in pending] if pending else wanted
 
 
 def _unlimited(usable: tuple[BackendView, ...]) -> tuple[BackendView, ...]:
@@ -129,54 +176,8 @@ def _as_in_panic(view: BackendView) -> BackendView:
     return replace(view, on_trial=False, limit=None) if view.on_trial else view
 
 
-# With nothing but unrepeatable requests a backend on trial would wait for ever for its one success;
-# so every so many of them one may go there.
-UNREPEATABLE_PER_TRIAL = 64
-
-
-def spares_trials(unrepeatable_so_far: int) -> bool:
-    """Whether the next unrepeatable request keeps away from backends on trial."""
-    return unrepeatable_so_far % UNREPEATABLE_PER_TRIAL != 0
-
-
-def pick(
-    snapshot: PoolSnapshot,
-    policy: Policy,
-    in_flight: Mapping[str, int],
-    *,
-    avoid: Collection[str],
-    unrepeatable: bool,
-) -> BackendView | None:
-    """The backend for the next attempt, or None when nobody has room (`why_none` says more).
-
-    `avoid` holds the addresses this exchange has tried; they come last. An unrepeatable request
-    goes to a backend on trial only when no other that it has not tried has room: should the trial
-    fail, nothing could hide it.
-    """
-    if not avoid and not (unrepeatable and snapshot.steady is not snapshot.candidates):
-        return policy.pick(snapshot.candidates, in_flight)
-    for choice in _choices(snapshot, avoid=avoid, unrepeatable=unrepeatable):
-        chosen = policy.pick(choice, in_flight)
-        if chosen is not None:
-            return chosen
-    return None
-
-
-def _choices(
-    snapshot: PoolSnapshot, *, avoid: Collection[str], unrepeatable: bool
-) -> list[Sequence[BackendView]]:
-    """Whom to ask for, best first."""
-    if not avoid:
-        return [snapshot.steady, snapshot.candidates]
-    untried = [view for view in snapshot.candidates if view.id.address not in avoid]
-    if not unrepeatable:
-        return [untried, snapshot.candidates]
-    steady = [view for view in untried if not view.on_trial]
-    return [steady, untried, snapshot.steady, snapshot.candidates]
-
-
 def why_none(snapshot: PoolSnapshot) -> PickFailure:
-    """Why `pick` found nobody, in the words the client and the log are told."""
+    """Why a pick found nobody, in the words the client and the log are told."""
     if not snapshot.backends:
         return PickFailure.EMPTY
     if snapshot.candidates:

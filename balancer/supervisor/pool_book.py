@@ -10,6 +10,7 @@ from dataclasses import replace
 from balancer.config.settings import Pool as PoolSettings
 from balancer.core.backend import BackendId, BackendView
 from balancer.core.ledger import LedgerEntry
+from balancer.core.local_ejection import ejectable
 from balancer.core.policies import Policy
 from balancer.core.snapshot import PoolSnapshot, pool_snapshot
 from healthcheck.core.ejection import EjectionSettings
@@ -97,7 +98,7 @@ class PoolBook:
         return self.snapshot.available > 0 or not self.snapshot.pending
 
     def dump(self, now: float) -> dict[str, object]:
-        """What a restart needs: health, ejections and cursors, by address.
+        """What a restart needs: health and ejections, by address.
 
         Nothing of a backend that is not probed: what was known of it is worth nothing by then.
         """
@@ -107,7 +108,6 @@ class PoolBook:
                 for address, entry in self.entries.items()
                 if entry.admin.probed
             },
-            "cursors": self.policy.dump(),
         }
 
     def _draw_news(self, addresses: Iterable[str]) -> None:
@@ -133,6 +133,7 @@ class PoolBook:
         self._draw_pool()
 
     def _draw_pool(self) -> None:
+        passive = self.settings.passive
         self.snapshot = pool_snapshot(
             self.name,
             self.settings.policy,
@@ -140,6 +141,8 @@ class PoolBook:
             pending={address for address, view in self.views.items() if view.pending},
             panic_below=self.settings.panic_below,
             was_panic=self._panic,
+            ejectable=ejectable(self.views.values(), passive.max_ejected_ratio),
+            eject_after=passive.consecutive_failures if passive.enabled else None,
         )
         self._panic = self.snapshot.panic
 

@@ -45,9 +45,8 @@ class Pools:
         self.books: dict[str, PoolBook] = {}
         self.serving: dict[str, Pool] = {}
         for name, pool in settings.pools.items():
-            backends, cursors = _saved_of(saved, name)
+            backends = _saved_of(saved, name)
             policy = make_policy(pool.policy, rng)
-            policy.load(cursors)
             book = PoolBook(name, pool, entries[name], policy=policy, saved=backends, now=now)
             self.books[name] = book
             self.serving[name] = Pool(book.snapshot, policy, _limits(book), self._evidence)
@@ -104,10 +103,15 @@ class Pools:
             book = self.books[backend.pool]
             self._tell(book, book.verdict(backend.address, verdict, trio.current_time()))
 
-    def _evidence(self, backend: BackendId, evidence: Evidence, reason: str, began: float) -> None:
+    def _evidence(
+        self, backend: BackendId, evidence: Evidence, reason: str, began: float, ejected: bool
+    ) -> None:
+        """News of one attempt; a worker that has `ejected` the backend waits for a word about it."""
         book = self.books[backend.pool]
         now = trio.current_time()
         self._tell(book, book.evidence(backend.address, evidence, reason, now, began))
+        if ejected and self._worker is not None:
+            self._worker.apply(book.snapshot)
 
     def _pace(self, target: str) -> Pace:
         backend = self._targets[target]
@@ -189,16 +193,10 @@ def _limits(book: PoolBook) -> PoolLimits:
     )
 
 
-def _saved_of(
-    saved: Mapping[str, object], name: str
-) -> tuple[dict[str, Mapping[str, object]], Mapping[str, object]]:
+def _saved_of(saved: Mapping[str, object], name: str) -> dict[str, Mapping[str, object]]:
     """What a state document says of one pool; nothing where it is not of the right shape."""
     pool = saved.get(name)
     backends = pool.get("backends") if isinstance(pool, Mapping) else None
-    cursors = pool.get("cursors") if isinstance(pool, Mapping) else None
-    return (
-        {str(k): v for k, v in backends.items() if isinstance(v, Mapping)}
-        if isinstance(backends, Mapping)
-        else {},
-        cursors if isinstance(cursors, Mapping) else {},
-    )
+    if not isinstance(backends, Mapping):
+        return {}
+    return {str(k): v for k, v in backends.items() if isinstance(v, Mapping)}

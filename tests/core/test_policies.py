@@ -1,40 +1,36 @@
-"""One suite for every policy: shares follow weights, whoever is there and whatever came before."""
+"""One suite for every policy, and for few backends and many: shares follow weights, whoever is there
+and whatever came before."""
 
-import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import combinations, pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from balancer.core.backend import BackendView
-from balancer.core.policies import POLICIES, Policy, make_policy
-from balancer.core.turns import ABSENT_MAX, OWED_MAX
+from tests.support.ranked import FEW, MANY, Ranked, policy_of
 from tests.support.views import view, views
 
-EVERY_POLICY = pytest.mark.parametrize("name", sorted(POLICIES))
+EVERY_POLICY = pytest.mark.parametrize("name", FEW + MANY)
+EVERY_EXACT_POLICY = pytest.mark.parametrize("name", FEW)
 
 WEIGHTS = st.lists(st.integers(1, 60), min_size=1, max_size=7)
 SEEDS = st.none() | st.integers(0, 2**32)
-
-
-def policy_of(name: str, seed: int | None) -> Policy:
-    return make_policy(name, None if seed is None else random.Random(seed))
 
 
 def of_weights(weights: Sequence[int]) -> tuple[BackendView, ...]:
     return tuple(view(f"b{i}", weight) for i, weight in enumerate(weights))
 
 
-def one_by_one(policy: Policy, candidates: Sequence[BackendView], picks: int) -> list[str]:
+def one_by_one(policy: Ranked, candidates: Sequence[BackendView], picks: int) -> list[str]:
     """Each request has ended before the next one comes."""
     return [address_of(policy.pick(candidates, {})) for _ in range(picks)]
 
 
-def held(policy: Policy, candidates: Sequence[BackendView], picks: int) -> list[str]:
+def held(policy: Ranked, candidates: Sequence[BackendView], picks: int) -> list[str]:
     """No request ends."""
     in_flight: Counter[str] = Counter()
     for _ in range(picks):
@@ -55,7 +51,7 @@ def round_of(candidates: Sequence[BackendView]) -> int:
 @pytest.mark.parametrize("traffic", [one_by_one, held])
 @pytest.mark.parametrize("seed", [None, 1, 2])
 def test_for_every_subset_shares_follow_weights(
-    name: str, traffic: Callable[[Policy, Sequence[BackendView], int], list[str]], seed: int | None
+    name: str, traffic: Callable[[Ranked, Sequence[BackendView], int], list[str]], seed: int | None
 ) -> None:
     """Round robin by an index into all backends gives 6:1 instead of 1:1 when the heavy one is out."""
     everyone = views(a=5, b=1, c=1, d=3)
@@ -127,7 +123,7 @@ def test_least_connections_takes_a_backend_with_the_smallest_load_for_its_weight
     )
 
 
-@EVERY_POLICY
+@EVERY_EXACT_POLICY
 def test_weights_5_1_1_are_mixed_evenly(name: str) -> None:
     assert one_by_one(policy_of(name, None), views(a=5, b=1, c=1), 14) == list("aabacaaaabacaa")
 
@@ -194,6 +190,7 @@ def test_the_cursor_survives_a_new_snapshot(
     name: str, weights: list[int], seed: int | None, before: int
 ) -> None:
     """Starting over with each snapshot would favour the first backend."""
+    assume(seed is not None or name in FEW)  # without a random part, those equally due may swap
     undisturbed, renewed = policy_of(name, seed), policy_of(name, seed)
     old = of_weights(weights)
     expected = one_by_one(undisturbed, old, before + 60)
@@ -201,38 +198,6 @@ def test_the_cursor_survives_a_new_snapshot(
     for _ in range(60):
         seen += one_by_one(renewed, of_weights(weights), 1)
     assert seen == expected
-
-
-@EVERY_POLICY
-@given(weights=WEIGHTS, seed=SEEDS, before=st.integers(1, 90), order=st.randoms())
-def test_the_cursor_survives_a_restart_by_identity(
-    name: str, weights: list[int], seed: int | None, before: int, order: random.Random
-) -> None:
-    """Nothing of it hangs on a position in a list: the saved cursors are shuffled."""
-    candidates = of_weights(weights)
-    old, new = policy_of(name, seed), policy_of(name, 99)
-    one_by_one(old, candidates, before)
-    saved = list(json.loads(json.dumps(old.dump())).items())
-    order.shuffle(saved)
-    new.load(dict(saved))
-    assert one_by_one(new, candidates, 60) == one_by_one(old, candidates, 60)
-
-
-@EVERY_POLICY
-def test_damaged_cursors_are_passed_over(name: str) -> None:
-    policy = policy_of(name, None)
-    policy.load({"a": "x", "b": None, "c": True, "d": 1.5, "e": OWED_MAX + 1})
-    assert policy.dump() == {}
-    assert one_by_one(policy, views(a=1, b=1), 4) == list("abab")
-
-
-@EVERY_POLICY
-@given(st.dictionaries(st.sampled_from("abcd"), st.integers(-OWED_MAX, OWED_MAX)))
-def test_loaded_cursors_cannot_starve_anyone(name: str, cursors: dict[str, int]) -> None:
-    policy = policy_of(name, None)
-    policy.load(cursors)
-    picks = one_by_one(policy, views(a=1, b=1, c=1, d=1), 40)
-    assert all(abs(picks.count(address) - 10) <= 2 for address in "abcd")
 
 
 @EVERY_POLICY
@@ -248,7 +213,7 @@ def test_the_start_differs_by_seed(name: str) -> None:
 def test_a_start_offset_is_cheap_for_heavy_weights(name: str) -> None:
     """The first pick of 1,000 backends of weight 1,000 must not play through a million picks."""
     rng = CountingRandom(1)
-    make_policy(name, rng).pick(of_weights([1000] * 1000), {})
+    Ranked(name.partition(", ")[0], rng).pick(of_weights([1000] * 1000), {})
     assert rng.draws == 1000
 
 
@@ -260,8 +225,8 @@ class CountingRandom(random.Random):
         return super().randrange(*args)
 
 
-@EVERY_POLICY
-@given(weights=WEIGHTS, seed=SEEDS, weight=st.integers(1, 60), before=st.integers(0, 90))
+@EVERY_EXACT_POLICY
+@given(weights=WEIGHTS, seed=SEEDS, weight=st.integers(1, 60), before=st.integers(1, 90))
 def test_who_joins_later_gets_no_burst(
     name: str, weights: list[int], seed: int | None, weight: int, before: int
 ) -> None:
@@ -275,6 +240,20 @@ def test_who_joins_later_gets_no_burst(
     for picks in range(1, 80):
         had += one_by_one(policy, joined, 1) == ["new"]
         assert had <= picks * share + 1.0001
+
+
+@EVERY_POLICY
+@given(weights=WEIGHTS, seed=SEEDS, weight=st.integers(1, 60), before=st.integers(1, 90))
+def test_who_joins_later_has_its_share_of_every_round(
+    name: str, weights: list[int], seed: int | None, weight: int, before: int
+) -> None:
+    candidates = of_weights(weights)
+    policy = policy_of(name, seed)
+    one_by_one(policy, candidates, before)
+    joined = (*candidates, view("new", weight))
+    for _ in range(3):
+        had = one_by_one(policy, joined, round_of(joined)).count("new")
+        assert abs(had - weight) <= 2
 
 
 @EVERY_POLICY
@@ -308,39 +287,8 @@ def test_a_retry_does_not_move_the_cursor_of_those_it_avoids(name: str) -> None:
     firsts = []
     for _ in range(10):
         firsts += one_by_one(policy, everyone, 1)
-        one_by_one(policy, [v for v in everyone if v.id.address != firsts[-1]], 1)
+        policy.pick(everyone, {}, avoid={firsts[-1]})
     assert Counter(firsts) == {"a": 5, "b": 5}
-
-
-@EVERY_POLICY
-def test_a_choice_that_is_no_tuple_is_read_anew_each_time(name: str) -> None:
-    policy = policy_of(name, None)
-    choice = [view("a")]
-    assert address_of(policy.pick(choice, {})) == "a"
-    choice[0] = view("b")
-    assert address_of(policy.pick(choice, {})) == "b"
-
-
-@EVERY_POLICY
-def test_the_view_that_is_returned_is_the_one_that_was_given(name: str) -> None:
-    policy = policy_of(name, None)
-    old, new = (view("a", reason="old"),), (view("a", reason="new"),)
-    assert policy.pick(old, {}) is old[0]
-    assert policy.pick(list(new), {}) is new[0]
-    assert policy.pick(old, {}) is old[0]
-    assert policy.pick(new, {}) is new[0]
-
-
-@EVERY_POLICY
-def test_addresses_that_come_and_go_do_not_pile_up(name: str) -> None:
-    policy = policy_of(name, 1)
-    stays = view("stays")
-    for i in range(2 * ABSENT_MAX):
-        policy.pick((stays, view(f"passing-{i}")), {})
-    known = policy.dump()
-    assert len(known) == ABSENT_MAX + 2
-    assert "stays" in known
-    assert f"passing-{2 * ABSENT_MAX - 1}" in known
 
 
 @EVERY_POLICY

@@ -1,6 +1,5 @@
 """Where the three machines meet: who may be picked, panic, and the rules of a single pick."""
 
-import random
 from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import product
@@ -11,12 +10,13 @@ from hypothesis import strategies as st
 
 from balancer.core.backend import AdminState, BackendView
 from balancer.core.outcome import PickFailure
-from balancer.core.policies import POLICIES, make_policy
-from balancer.core.snapshot import PoolSnapshot, pick, pool_snapshot, spares_trials, why_none
+from balancer.core.policies import spares_trials
+from balancer.core.snapshot import PoolSnapshot, pool_snapshot, why_none
 from healthcheck.core.verdict import Health
+from tests.support.ranked import FEW, MANY, policy_of
 from tests.support.views import view
 
-EVERY_POLICY = pytest.mark.parametrize("policy", sorted(POLICIES))
+EVERY_POLICY = pytest.mark.parametrize("policy", FEW + MANY)
 EVERY_KIND = [
     view("x", weight, admin=admin, health=health, ejected=ejected)
     for weight, admin, health, ejected in product((0, 1), AdminState, Health, (False, True))
@@ -219,10 +219,12 @@ def picks(
     unrepeatable: bool = False,
     in_flight: dict[str, int] | None = None,
 ) -> Counter[str | None]:
-    chooser = make_policy(policy, random.Random(3))
+    chooser = policy_of(policy, 3)
     seen: Counter[str | None] = Counter()
     for _ in range(n):
-        one = pick(shot, chooser, in_flight or {}, avoid=avoid, unrepeatable=unrepeatable)
+        one = chooser.pick(
+            shot.candidates, in_flight or {}, avoid=avoid, spares_trials=unrepeatable
+        )
         seen[None if one is None else one.id.address] += 1
     return seen
 
@@ -301,7 +303,9 @@ def test_a_pick_is_a_candidate_and_untried_if_any_is(
 ) -> None:
     shot = snapshot(*backends)
     avoid = {one.id.address for i, one in enumerate(backends) if i in tried}
-    chosen = pick(shot, make_policy(policy, None), {}, avoid=avoid, unrepeatable=unrepeatable)
+    chosen = policy_of(policy, None).pick(
+        shot.candidates, {}, avoid=avoid, spares_trials=unrepeatable
+    )
     untried = [one for one in shot.candidates if one.id.address not in avoid]
     steady = [one for one in untried if not one.on_trial]
     assert (chosen is None) is (not shot.candidates)
