@@ -133,7 +133,7 @@ class _Followed:
 
 async def _running(call: Call) -> AdminReply:
     flags_and_values(call.request, {})
-    running = list(call.control.running(call.pool, call.address))
+    running = list(await call.control.running(call.pool, call.address))
     row = _backend_row(call.control.status(call.pool), call.pool, call.address)
     return json_reply(200, {"running": running, "admin": row.get("admin")})
 
@@ -187,7 +187,7 @@ async def _remove(call: Call) -> AdminReply:
     except Refused as refusal:
         # what would be cut belongs to the refusal: the operator decides by it
         return error_reply(
-            409, str(refusal), running=list(call.control.running(call.pool, call.address))
+            409, str(refusal), running=list(await call.control.running(call.pool, call.address))
         )
 
 

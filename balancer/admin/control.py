@@ -57,7 +57,7 @@ class Control(Protocol):
         """The configuration in force, as TOML: the file with the runtime changes on top."""
         ...
 
-    def running(self, pool: str, address: str) -> Sequence[Mapping[str, object]]:
+    async def running(self, pool: str, address: str) -> Sequence[Mapping[str, object]]:
         """What is in flight on a backend: id, method, path, client, age_s, bytes; or nothing."""
         ...
 

@@ -58,7 +58,13 @@ def run(
 
     from balancer.supervisor.process import run_instance
 
-    sys.exit(run_instance(settings, source=source))
+    def load() -> "Settings":
+        from balancer.config.load import load_file
+
+        assert config is not None
+        return _with_places(load_file(config, os.environ), socket=socket, state=state)
+
+    sys.exit(run_instance(settings, source=source, load=load if config else None))
 
 
 def _refuse_mix(

@@ -52,6 +52,8 @@ class MemorySock:
         self.receive_shut = False
         self.send_shut = False
         self.options: dict[tuple[int, int], int | bytes] = {}
+        self.duplicates: list[MemorySock] = []  # other descriptors of this listening socket
+        self.closing = False  # closed, but for the duplicates
         self._waiters: list[_Waiter | None] = [None, None]
 
     def fileno(self) -> int:
@@ -166,6 +168,13 @@ class MemorySock:
         if self.open and writer is not None and self.is_writable():
             self._waiters[_WRITE] = None
             trio.lowlevel.reschedule(writer.task)
+        for duplicate in self.duplicates:
+            duplicate.wake()
+
+    def stays_open(self) -> bool:
+        """Whether this close() leaves others that hold the same socket."""
+        self.closing = bool(self.duplicates)
+        return self.closing
 
     def interrupt(self) -> None:
         """Wake every waiter with trio.ClosedResourceError."""

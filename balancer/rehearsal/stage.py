@@ -15,24 +15,47 @@ import trio
 from balancer.config.load import load_text
 from balancer.config.settings import Settings
 from balancer.rehearsal.memory_network import HostNetwork, MemoryNetwork
+from balancer.rehearsal.virtual_crew import VirtualCrew
 from balancer.supervisor.instance import Instance, Surroundings
 from balancer.supervisor.state_file import MemoryStateStore, StateStore
 from balancer.telemetry.record import ExchangeRecord
 from balancer.wire.network import Sock
+from balancer.worker.messages import LogPlan
+from balancer.worker.worker import Worker
 
 # 2026-01-01T00:00:00Z: where the wall clock of every rehearsal starts.
 MORNING = 1_767_225_600.0
 ADMIN_SOCKET = "/run/balancer/admin.sock"
+NO_LOG = LogPlan("off", access_json=True, json=True, colours=False, level="info")
 
 
 @dataclass(slots=True, kw_only=True)
 class Stage:
     """A running instance, and all that it noted."""
 
-    instance: Instance
     network: MemoryNetwork
     store: StateStore
+    crew: VirtualCrew
+    config: str | Settings
     access: list[ExchangeRecord] = field(default_factory=list)
+    instance: Instance = field(init=False)
+
+    @property
+    def worker(self) -> Worker:
+        """The worker that was started last."""
+        worker = self.crew.processes[-1].link.worker
+        assert worker is not None, "it has no plan yet"
+        return worker
+
+    def settings(self) -> Settings:
+        """The settings that `config` means now; a test may change it before a reload."""
+        if isinstance(self.config, Settings):
+            return self.config
+        return load_text(self.config, "stage.toml", {})
+
+    async def load(self) -> Settings:
+        await trio.lowlevel.checkpoint()
+        return self.settings()
 
     def sentences(self) -> list[str]:
         """The events so far, each with its virtual time."""
@@ -53,28 +76,36 @@ async def staged(
 
     At the end of the block it is stopped, gracefully, unless the block has stopped it already.
     """
-    settings = config if isinstance(config, Settings) else load_text(config, "stage.toml", {})
     view = network if host == "127.0.0.1" else network.as_seen_from(host)
     store = store or MemoryStateStore()
     access: list[ExchangeRecord] = []
     with view.install_for_trio():
-        instance = Instance(
-            settings,
-            Surroundings(
-                name=f"stage-{host}",
-                network=view,
-                store=store,
-                access=access.append,
-                wall=lambda: MORNING + trio.current_time(),
-                rng=random.Random(seed),
-                admin_listener=_admin_listener(view),
-            ),
-        )
         async with trio.open_nursery() as nursery:
+            crew = VirtualCrew(view, nursery, access, wall=_wall, seed=seed)
+            stage = Stage(network=network, store=store, crew=crew, config=config, access=access)
+            stage.instance = instance = Instance(
+                stage.settings(),
+                Surroundings(
+                    name=f"stage-{host}",
+                    network=view,
+                    store=store,
+                    crew=crew,
+                    log=lambda _: NO_LOG,
+                    wall=_wall,
+                    rng=random.Random(seed),
+                    source="stage.toml",
+                    load=stage.load,
+                    admin_listener=_admin_listener(view),
+                ),
+            )
             nursery.start_soon(instance.run)
             await instance.accepting.wait()
-            yield Stage(instance=instance, network=network, store=store, access=access)
+            yield stage
             instance.stop(now=False)
+
+
+def _wall() -> float:
+    return MORNING + trio.current_time()
 
 
 def _admin_listener(network: HostNetwork) -> Sock:

@@ -135,7 +135,7 @@ class TcpConnection(MemorySock):
         raise NotImplementedError
 
     def close(self) -> None:
-        if not self.open:
+        if not self.open or self.stays_open():
             return
         self.host.release(self)
         self.orphan = True

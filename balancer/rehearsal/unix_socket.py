@@ -163,7 +163,7 @@ class UnixSock(MemorySock):
         self.wake()
 
     def close(self) -> None:
-        if self.open:
+        if self.open and not self.stays_open():
             self.host.release(self)
             self.end()
 

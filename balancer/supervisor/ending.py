@@ -26,7 +26,7 @@ class Haste(IntEnum):
 class Ending:
     """One end. `asked` is set when it has been asked for."""
 
-    def __init__(self, *, limit_s: float, events: EventLog) -> None:
+    def __init__(self, *, limit_s: Callable[[], float], events: EventLog) -> None:
         self.asked = trio.Event()
         self._limit_s = limit_s
         self._events = events
@@ -69,10 +69,10 @@ class Ending:
         return await drain(0)
 
     def _deadline(self) -> float:
-        return NO_LIMIT if self._haste < Haste.LIMITED else trio.current_time() + self._limit_s
+        return NO_LIMIT if self._haste < Haste.LIMITED else trio.current_time() + self._limit_s()
 
     def _what_runs(self) -> str:
-        limit = f"{self._limit_s:g} s"
+        limit = f"{self._limit_s():g} s"
         return {
             Haste.NO_LIMIT: "running exchanges may take as long as they need; "
             f"TERM or Ctrl-C gives them {limit}",

@@ -41,6 +41,9 @@ class EventKind(StrEnum):
     POOL_ADDED = "pool.added"
     POOL_CHANGED = "pool.changed"
     POOL_REMOVED = "pool.removed"
+    WORKER_LOST = "worker.lost"
+    WORKER_LOOPS = "worker.loops"
+    WORKER_SERVES = "worker.serves"
     POOL_PANIC = "pool.panic"
     POOL_RECOVERED = "pool.recovered"
 
@@ -68,6 +71,9 @@ EFFECT: Mapping[EventKind, str] = {
     EventKind.POOL_ADDED: "takes the requests that routes send to it",
     EventKind.POOL_CHANGED: "goes by it from now on",
     EventKind.POOL_REMOVED: "takes no new requests; what runs may finish",
+    EventKind.WORKER_LOST: "its connections are lost",
+    EventKind.WORKER_LOOPS: "its connections are lost",
+    EventKind.WORKER_SERVES: "accepts at its own sockets again",
     EventKind.POOL_PANIC: "health and ejections are ignored",
     EventKind.POOL_RECOVERED: "health and ejections count again",
 }
@@ -77,6 +83,8 @@ _ALARMING = frozenset(
         EventKind.RELOAD_FAILED,
         EventKind.BACKEND_UNHEALTHY,
         EventKind.BACKEND_EJECTED,
+        EventKind.WORKER_LOST,
+        EventKind.WORKER_LOOPS,
         EventKind.POOL_PANIC,
     }
 )

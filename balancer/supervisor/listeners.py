@@ -22,8 +22,31 @@ class CannotListen(Exception):
     """A listener could not be opened; str() is a sentence for the operator."""
 
 
-def open_listener(network: Network, bind: str) -> Sock:
-    """A listening socket. Raises CannotListen."""
+def check_free(network: Network, bind: str) -> None:
+    """Raise CannotListen where another program listens.
+
+    Our own sockets share their place with any that are willing to share; a second instance that was
+    given the same place by mistake would silently take its part of the traffic.
+    """
+    if parse_address(bind, any_port=True).path is None:
+        _bound(network, bind, reuse_port=False).close()
+
+
+def open_listener(network: Network, bind: str, *, reuse_port: bool) -> Sock:
+    """A listening socket; with `reuse_port` others like it may listen beside it.
+
+    Raises CannotListen.
+    """
+    sock = _bound(network, bind, reuse_port=reuse_port)
+    try:
+        sock.listen(BACKLOG)
+    except OSError as exc:
+        sock.close()
+        raise _cannot(bind, exc) from exc
+    return sock
+
+
+def _bound(network: Network, bind: str, *, reuse_port: bool) -> Sock:
     address = parse_address(bind, any_port=True)
     target: SockAddr
     if address.path is not None:
@@ -40,10 +63,11 @@ def open_listener(network: Network, bind: str) -> Sock:
     try:
         if family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(target)
-        sock.listen(BACKLOG)
     except OSError as exc:
         sock.close()
         raise _cannot(bind, exc) from exc

@@ -138,7 +138,7 @@ def overlay_of(document: Mapping[str, object] | None) -> object:
 
 
 def pools_of(document: Mapping[str, object] | None) -> Mapping[str, object]:
-    """The part of a state document that tells of health and cursors."""
+    """The part of a state document that tells of health and ejections."""
     pools = None if document is None else document.get("pools")
     return pools if isinstance(pools, Mapping) else {}
 

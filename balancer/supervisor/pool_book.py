@@ -4,20 +4,25 @@ The three machines meet here: what the operator says (ledger entries), what prob
 traffic says (the health table). Plain and synchronous; whoever calls passes `now`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from balancer.config.settings import Pool as PoolSettings
 from balancer.core.backend import BackendId, BackendView
+from balancer.core.board import NO_CELL
 from balancer.core.ledger import LedgerEntry
 from balancer.core.local_ejection import ejectable
-from balancer.core.policies import Policy
 from balancer.core.snapshot import PoolSnapshot, pool_snapshot
 from healthcheck.core.ejection import EjectionSettings
 from healthcheck.core.health_table import Change, HealthTable, TargetView
 from healthcheck.core.probe_health import Thresholds
 from healthcheck.core.schedule import Pace
+from healthcheck.core.target import Entry as HealthEntry
 from healthcheck.core.verdict import Evidence, Verdict
+
+
+def _no_cell(_backend: BackendId) -> int:
+    return NO_CELL
 
 
 class PoolBook:
@@ -29,13 +34,13 @@ class PoolBook:
         settings: PoolSettings,
         entries: Sequence[LedgerEntry],
         *,
-        policy: Policy,
         saved: Mapping[str, Mapping[str, object]],
+        cell_of: Callable[[BackendId], int] = _no_cell,
         now: float,
     ) -> None:
         self.name = name
         self.settings = settings
-        self.policy = policy
+        self._cell_of = cell_of
         self.entries: dict[str, LedgerEntry] = {}
         self._table = HealthTable(thresholds=_thresholds(settings), ejection=_ejection(settings))
         self._saved = saved
@@ -65,6 +70,31 @@ class PoolBook:
         self.entries = wanted
         self._saved = {}
         self._draw_all()
+
+    def reconfigure(
+        self,
+        settings: PoolSettings,
+        entries: Sequence[LedgerEntry],
+        joined: "PoolBook | None",
+        now: float,
+    ) -> list[Change]:
+        """Go by other settings, with other backends; all that is known of those who stay goes on.
+
+        `joined` is the book in which new ones were looked at; it is of no use afterwards.
+        """
+        self.settings = settings
+        changes = self._table.reconfigure(
+            thresholds=_thresholds(settings), ejection=_ejection(settings), now=now
+        )
+        for entry in entries:
+            if joined is not None and entry.address in joined.entries:
+                self._table.adopt(joined.release(entry.address))
+        self.set_entries(entries, now)
+        return [change for change in changes if change.target in self.entries]
+
+    def release(self, address: str) -> HealthEntry:
+        """What is known of a backend's health, for the book that it goes to."""
+        return self._table.release(address)
 
     def verdict(self, address: str, verdict: Verdict, now: float) -> list[Change]:
         changes = self._table.verdict(address, verdict, now)
@@ -149,9 +179,11 @@ class PoolBook:
     def _view(self, entry: LedgerEntry) -> BackendView:
         target = self._seen[entry.address] = self._table.view(entry.address)
         said = not entry.admin.serves
+        backend = BackendId(self.name, entry.address)
         since = max(target.since, self._changed_at.get(entry.address, target.since))
         return BackendView(
-            id=BackendId(self.name, entry.address),
+            id=backend,
+            cell=self._cell_of(backend),
             weight=entry.weight,
             admin=entry.admin,
             health=target.health,

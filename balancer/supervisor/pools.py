@@ -5,26 +5,37 @@ the snapshot that follows goes to the worker before anything else happens.
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Protocol
 
-import structlog
 import trio
 
-from balancer.config.settings import Settings
+from balancer.config.settings import Health, Settings
+from balancer.config.settings import Pool as PoolSettings
 from balancer.core.backend import BackendId
-from balancer.core.ledger import LedgerEntry
-from balancer.core.policies import make_policy
-from balancer.proxy.pool import Pool, PoolLimits
-from balancer.supervisor.events import EventKind, EventLog
+from balancer.core.cells import Cells
+from balancer.core.ledger import Ledger, LedgerEntry
+from balancer.core.snapshot import PoolSnapshot
+from balancer.supervisor.events import EventLog
+from balancer.supervisor.joining import Joining
 from balancer.supervisor.pool_book import PoolBook
-from balancer.supervisor.probes import plan_of, probe_of
-from balancer.supervisor.reporting import KIND_OF_CHANGE
-from balancer.worker.worker import Worker
+from balancer.supervisor.pool_events import PoolEvents
+from balancer.supervisor.watching import Watching
 from healthcheck.core.health_table import Change
 from healthcheck.core.verdict import Evidence, Verdict
 from healthcheck.monitor import Monitor, Pace
 
 NEVER = float("inf")
+
+
+class Audience(Protocol):
+    """Whoever serves from the snapshots."""
+
+    def apply(self, snapshot: PoolSnapshot) -> None:
+        """A pool that is known is as this says from now on."""
+        ...
 
 
 class Pools:
@@ -38,33 +49,48 @@ class Pools:
         *,
         events: EventLog,
         rng: random.Random,
+        cells: Cells,
     ) -> None:
-        now = trio.current_time()
-        self._events = events
-        self._log = structlog.get_logger()
+        self._cells = cells
+        self._pool_events = PoolEvents(events)
         self.books: dict[str, PoolBook] = {}
-        self.serving: dict[str, Pool] = {}
+        self._told: dict[str, PoolSnapshot] = {}
+        self._joining: Joining | None = None
         for name, pool in settings.pools.items():
-            backends = _saved_of(saved, name)
-            policy = make_policy(pool.policy, rng)
-            book = PoolBook(name, pool, entries[name], policy=policy, saved=backends, now=now)
-            self.books[name] = book
-            self.serving[name] = Pool(book.snapshot, policy, _limits(book), self._evidence)
-        self._troubled: set[str] = set()  # nobody has been left since a panic
-        self._targets: dict[str, BackendId] = {}
-        self.monitor = Monitor(on_verdict=self._verdict, pace=self._pace, rng=rng)
+            self._take_in(self._new_book(name, pool, entries[name], saved))
+        self._watching = Watching(verdict=self._verdict, pace=self._pace, rng=rng)
         self.changed = trio.Event()
         self._news = trio.Event()
         self._tick_scope = trio.CancelScope()
-        self._worker: Worker | None = None
+        self._audience: Audience | None = None
 
-    def begin(self, worker: Worker) -> None:
-        """From now on the worker hears of every new snapshot, and backends are probed."""
-        self._worker = worker
+    @property
+    def monitor(self) -> Monitor:
+        """What runs the probes."""
+        return self._watching.monitor
+
+    def _new_book(
+        self,
+        name: str,
+        pool: PoolSettings,
+        entries: Sequence[LedgerEntry],
+        saved: Mapping[str, object] = MappingProxyType({}),
+    ) -> PoolBook:
+        backends = _saved_of(saved, name)
+        now = trio.current_time()
+        return PoolBook(name, pool, entries, saved=backends, cell_of=self._cells.cell, now=now)
+
+    def _take_in(self, book: PoolBook) -> None:
+        self.books[book.name] = book
+        self._told[book.name] = book.snapshot
+
+    def begin(self, audience: Audience) -> None:
+        """From now on the audience hears of every new snapshot, and backends are probed."""
+        self._audience = audience
         for book in self.books.values():
-            self._watch(book)
+            self._watch(book.name)
             if book.snapshot.panic:  # restored, so nothing else would tell
-                self._tell_panic(book)
+                self._pool_events.tell_panic(book)
 
     async def keep_time(self) -> None:
         """End ejections when their time is over; until cancelled."""
@@ -89,108 +115,143 @@ class Pools:
         book = self.books[name]
         now = trio.current_time()
         book.set_entries(entries, now)
-        self._watch(book)
+        self._keep_cells()
+        self._watch(name)
         # With fewer that serve, more may be out than is allowed.
         self._tell(book, book.tick(now))
+
+    def _keep_cells(self) -> None:
+        """Let the cells of backends that are gone be used again, in time."""
+        self._cells.keep(view.id for book in self.books.values() for view in book.views.values())
 
     def dump(self) -> dict[str, object]:
         now = trio.current_time()
         return {name: book.dump(now) for name, book in self.books.items()}
 
-    def _verdict(self, target: str, verdict: Verdict) -> None:
-        backend = self._targets.get(target)
-        if backend is not None:
-            book = self.books[backend.pool]
-            self._tell(book, book.verdict(backend.address, verdict, trio.current_time()))
+    # ---- other settings
 
-    def _evidence(
+    @contextmanager
+    def joining(self, settings: Settings, ledger: Ledger) -> Iterator[None]:
+        """Probe what a new configuration brings, beside what serves, for the time of the block.
+
+        The block waits (`wait_for_joining`) and then switches (`switch`). Left without a switch, all
+        is as before.
+        """
+        assert self._joining is None, "one reload at a time"
+        self._joining = Joining.of(settings, ledger, self.books, self._new_book)
+        try:
+            for name in self._joining.books:
+                self._watch(name)
+            yield
+        finally:
+            if self._joining is not None:
+                names, self._joining = self._joining.books, None
+                for name in names:
+                    self._watch(name)
+
+    async def wait_for_joining(self) -> None:
+        """Return when enough is known of what is to come, for no pool to have less than now."""
+        assert self._joining is not None
+        while not self._joining.knows_enough(self.books):
+            await self._news.wait()
+
+    def switch(self, settings: Settings, ledger: Ledger) -> None:
+        """Go by these settings from now on; what they do not change stays as it is known.
+
+        The audience hears nothing of it: pools come and go, so it is to be told everything anew.
+        """
+        joining, self._joining = self._joining, None
+        assert joining is not None, "a switch to what nobody has looked at"
+        before, self.books = self.books, {}
+        for name, pool in settings.pools.items():
+            entries = ledger.entries(name)
+            if name in before:
+                self._carry_over(before[name], pool, entries, joining)
+            else:
+                book = joining.books[name]
+                book.set_entries(entries, trio.current_time())
+                self._take_in(book)
+                self._watch(name)
+                self._tell(book, joining.news_of(book), publish=False)
+        for name in [name for name in before if name not in settings.pools]:
+            self._watch(name)
+            self._pool_events.forget(name)
+            del self._told[name]
+        self._keep_cells()
+        self.changed.set()
+        self._tick_scope.cancel()  # it goes by the new books
+
+    def _carry_over(
+        self,
+        book: PoolBook,
+        pool: PoolSettings,
+        entries: Sequence[LedgerEntry],
+        joining: Joining,
+    ) -> None:
+        self.books[book.name] = book
+        if pool == book.settings and entries == list(book.entries.values()):
+            return
+        now = trio.current_time()
+        changes = book.reconfigure(pool, entries, joining.books.get(book.name), now)
+        self._watch(book.name)
+        changes += [*joining.news_of(book), *book.tick(now)]
+        self._tell(book, changes, publish=False)
+
+    # ---- news
+
+    def _verdict(self, backend: BackendId, verdict: Verdict) -> None:
+        now = trio.current_time()
+        if self._joining is not None:
+            self._joining.verdict(backend, verdict, now)
+        book = self.books.get(backend.pool)
+        if book is not None:
+            self._tell(book, book.verdict(backend.address, verdict, now))
+        self._stir()
+
+    def _pace(self, backend: BackendId) -> Pace:
+        book = self.books.get(backend.pool)
+        if self._joining is not None and (book is None or backend.address not in book.entries):
+            book = self._joining.books.get(backend.pool)
+        return Pace.STEADY if book is None else book.pace(backend.address)
+
+    def evidence(
         self, backend: BackendId, evidence: Evidence, reason: str, began: float, ejected: bool
     ) -> None:
         """News of one attempt; a worker that has `ejected` the backend waits for a word about it."""
-        book = self.books[backend.pool]
-        now = trio.current_time()
-        self._tell(book, book.evidence(backend.address, evidence, reason, now, began))
-        if ejected and self._worker is not None:
-            self._worker.apply(book.snapshot)
+        book = self.books.get(backend.pool)
+        if book is not None:  # else the pool has gone, and its last attempts end
+            now = trio.current_time()
+            self._tell(book, book.evidence(backend.address, evidence, reason, now, began))
+            if ejected and self._audience is not None:
+                self._audience.apply(book.snapshot)
 
-    def _pace(self, target: str) -> Pace:
-        backend = self._targets[target]
-        return self.books[backend.pool].pace(backend.address)
-
-    def _tell(self, book: PoolBook, changes: Sequence[Change]) -> None:
+    def _tell(self, book: PoolBook, changes: Sequence[Change], *, publish: bool = True) -> None:
         """Publish the book's snapshot, and say what has changed and why."""
-        before = self.serving[book.name].snapshot
-        after = book.snapshot
-        if self._worker is not None and after is not before:
-            self._worker.apply(after)
-        for change in changes:
-            self._tell_change(book, change)
-        if after.panic is not before.panic or (book.name in self._troubled and after.candidates):
-            self._tell_panic(book)
+        before, after = self._told[book.name], book.snapshot
+        self._told[book.name] = after
+        if publish and self._audience is not None and after is not before:
+            self._audience.apply(after)
+        self._pool_events.tell(book, changes, before)
         if changes:
             self.changed.set()
         if changes or after is not before:  # nothing else brings the next event nearer
             self._tick_scope.deadline = min(self._tick_scope.deadline, self._next_event())
+        self._stir()
+
+    def _stir(self) -> None:
+        """Wake whoever waits until enough is known."""
         self._news.set()
         self._news = trio.Event()
 
-    def _tell_panic(self, book: PoolBook) -> None:
-        """That the pool is in panic, or has recovered; not the latter when nobody is left in it."""
-        snapshot = book.snapshot
-        kind, effect = EventKind.POOL_PANIC, None
-        self._troubled.discard(book.name)
-        if not snapshot.candidates:
-            self._troubled.add(book.name)
-            effect = "nobody is left to take requests"
-        elif not snapshot.panic:
-            kind = EventKind.POOL_RECOVERED
-        self._events.add(kind, pool=book.name, cause=snapshot.numbers, effect=effect)
-
-    def _tell_change(self, book: PoolBook, change: Change) -> None:
-        kind = KIND_OF_CHANGE.get((change.kind, change.new))
-        if kind is None or change.old == change.new:
-            self._log.warning(
-                "backend.not_ejected", pool=book.name, backend=change.target, because=change.reason
-            )
-            return
-        snapshot, view = book.snapshot, book.views[change.target]
-        self._events.add(
-            kind,
-            pool=book.name,
-            backend=change.target,
-            cause=change.reason,
-            effect=f"{snapshot.explain(view).partition(':')[0]}; {snapshot.summary}",
-        )
-
-    def _watch(self, book: PoolBook) -> None:
-        """Probe what is to be probed, and nothing else of this pool."""
-        health = book.settings.health
-        wanted: dict[str, BackendId] = {}
-        for address, entry in book.entries.items():
-            if health is not None and entry.admin.probed:
-                wanted[f"{book.name} {address}"] = BackendId(book.name, address)
-        known = {key for key, backend in self._targets.items() if backend.pool == book.name}
-        for key in known - wanted.keys():
-            del self._targets[key]
-            self.monitor.forget(key)
-        for key in [key for key in wanted if key not in known]:
-            assert health is not None
-            self._targets[key] = wanted[key]
-            self.monitor.watch(key, plan_of(health), probe_of(health, wanted[key].address))
-
-
-def _limits(book: PoolBook) -> PoolLimits:
-    settings = book.settings
-    return PoolLimits(
-        connect_s=settings.timeouts.connect,
-        response_s=settings.timeouts.response,
-        idle_s=settings.timeouts.idle,
-        idle_max=settings.connections.idle_max,
-        idle_timeout_s=settings.connections.idle_timeout,
-        age_max_s=settings.connections.max_age,
-        requests_max=settings.connections.max_requests,
-        retry_after_s=max(1, round(settings.health.interval)) if settings.health else 5,
-    )
+    def _watch(self, name: str) -> None:
+        """Probe what is to be probed of the pool, serving or to come, and nothing else of it."""
+        wanted: dict[str, Health] = {}
+        to_come = None if self._joining is None else self._joining.books.get(name)
+        for book in (to_come, self.books.get(name)):
+            health = None if book is None else book.settings.health
+            if book is not None and health is not None:
+                wanted |= {a: health for a, entry in book.entries.items() if entry.admin.probed}
+        self._watching.watch(name, wanted)
 
 
 def _saved_of(saved: Mapping[str, object], name: str) -> dict[str, Mapping[str, object]]:

@@ -7,49 +7,67 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
 import trio
 
+from balancer.admin.control import Done, NotApplied
 from balancer.admin.socket_file import SocketPlaceTaken, unix_listener
 from balancer.config.settings import Settings
+from balancer.core.board import WORKERS_MAX
+from balancer.core.ledger import Refused
+from balancer.supervisor.activation import given_listeners
 from balancer.supervisor.instance import Instance, Surroundings
 from balancer.supervisor.instance_lock import AlreadyRunning, Holder, hold
 from balancer.supervisor.listeners import CannotListen
+from balancer.supervisor.notify import Notifier
 from balancer.supervisor.places import NoPlace, cannot_open
+from balancer.supervisor.planning import log_plan
+from balancer.supervisor.processes import ProcessCrew, next_channel
 from balancer.supervisor.state_file import (
     FileStateStore,
     MemoryStateStore,
     StateStore,
     StateUnreadable,
 )
-from balancer.telemetry.access_log import render_console, render_json
-from balancer.telemetry.line_sink import FileSink, LineSink
+from balancer.supervisor.takeover import Orphans, adopted, gather, orphans_are_left
+from balancer.telemetry.line_sink import FileSink
 from balancer.telemetry.logs import configure
-from balancer.telemetry.record import ExchangeRecord
-from balancer.wire.network import KernelNetwork
+from balancer.wire.network import KernelNetwork, Sock
+from balancer.worker.memory import board_in, new_memory
+from balancer.worker.messages import SHARED, LogPlan, SocketKey
 
-# HUP and USR2 are taken so that their default, a sudden end, cannot happen to whoever expects nginx.
-NOT_SERVED = {signal.SIGHUP: "reload", signal.SIGUSR2: "upgrade"}
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, *NOT_SERVED)
+SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
 # Each says in one sentence what keeps an instance from starting.
 CANNOT_START = (AlreadyRunning, NoPlace, SocketPlaceTaken, CannotListen, StateUnreadable)
+WORKERS_ENDING = ".workers"
 _log = structlog.get_logger()
 
 
-def run_instance(settings: Settings, *, source: str) -> int:
+def run_instance(
+    settings: Settings, *, source: str, load: Callable[[], Settings] | None = None
+) -> int:
     """Run an instance in the foreground until it is told to stop; the exit code.
 
-    What keeps it from starting is one sentence on standard error, and 1.
+    `load` reads the file again, for a reload. What keeps it from starting is one sentence on standard
+    error, and 1.
     """
     _raise_descriptor_limit()
     try:
         with ExitStack() as stack:
-            return _run(settings, source, stack)
+            return _run(_Given(settings=settings, source=source, load=load), stack)
     except CANNOT_START as exc:
         return _refused(str(exc))
     except BaseExceptionGroup as group:
@@ -62,101 +80,165 @@ def run_instance(settings: Settings, *, source: str) -> int:
         return _refused(f"cannot start:{where}: {exc.strerror or exc}")
 
 
-def _run(settings: Settings, source: str, stack: ExitStack) -> int:
-    admin = settings.admin
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """What we were started with."""
+
+    settings: Settings
+    source: str
+    load: Callable[[], Settings] | None
+
+    async def load_again(self) -> Settings:
+        assert self.load is not None
+        return await trio.to_thread.run_sync(self.load, abandon_on_cancel=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Places:
+    """What is open before anything runs."""
+
+    admin: Sock
+    workers: Sock
+    workers_path: Path
+    orphans_left: bool
+    store: StateStore
+    given: dict[str, int]
+
+
+def _run(given: _Given, stack: ExitStack) -> int:
+    settings, admin = given.settings, given.settings.admin
     path = Path(admin.socket)
     state = Path(admin.state) if admin.state else None
-    stack.enter_context(
-        hold(state=state, socket=path, holder=Holder.now(config=source, wall=time.time()))
-    )
+    holder = Holder.now(config=given.source, wall=time.time())
+    stack.enter_context(hold(state=state, socket=path, holder=holder))
+    _check_access_log(settings)
     network = KernelNetwork()
-    listener = stack.enter_context(unix_listener(network, path))
-    store: StateStore = FileStateStore(state) if state is not None else MemoryStateStore()
+    workers_path = path.with_name(path.name + WORKERS_ENDING)
+    binds = [listener.bind for listener in settings.listeners]
+    places = _Places(
+        given=given_listeners(os.environ, pid=os.getpid(), binds=binds),
+        admin=stack.enter_context(unix_listener(network, path)),
+        workers=stack.enter_context(unix_listener(network, workers_path)),
+        workers_path=workers_path,
+        orphans_left=orphans_are_left(workers_path),
+        store=FileStateStore(state) if state is not None else MemoryStateStore(),
+    )
     logs = FileSink(os.dup(2))
-    access = _access_sink(settings)
-    sinks = [logs] if access is None else [logs, access]
-    _configure_logs(settings, logs)
-
-    async def main() -> None:
-        around = Surroundings(
-            name=f"{socket.gethostname()}-{os.getpid()}",
-            network=network,
-            store=store,
-            access=_access_writer(settings, access),
-            wall=time.time,
-            rng=random.Random(),
-            admin_listener=listener,
-        )
-        await _main(settings, around, sinks)
-
-    trio.run(main)
+    _configure_logs(_log_plan(settings), logs)
+    trio.run(_main, given, places, logs)
     return 0
 
 
-async def _main(settings: Settings, around: Surroundings, sinks: list[FileSink]) -> None:
+async def _main(given: _Given, places: _Places, logs: FileSink) -> None:
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with trio.open_nursery() as writing:
-            for sink in sinks:
-                writing.start_soon(sink.run)
-            instance = Instance(settings, around)
+            writing.start_soon(logs.run)
+            orphans = await _orphans(places) if places.orphans_left else None
+            instance = _instance(given, places, orphans)
+            notifier = Notifier(os.environ, pid=os.getpid())
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_obey, signals, instance, sinks)
+                nursery.start_soon(_obey, signals, instance, logs)
+                nursery.start_soon(_keep_manager_informed, notifier, instance)
                 await instance.run()
                 nursery.cancel_scope.cancel()
             writing.cancel_scope.cancel()
 
 
-async def _obey(signals: AsyncIterator[int], instance: Instance, sinks: Sequence[FileSink]) -> None:
-    """TERM and INT drain, one more stops now; QUIT drains without limit; USR1 reopens logs."""
-    async for number in signals:
-        if number == signal.SIGUSR1:
-            for sink in sinks:
-                sink.reopen()
-        elif number in NOT_SERVED:
-            what = NOT_SERVED[signal.Signals(number)]
-            _log.warning("signal.ignored", because=f"{what} is not there yet", effect="no change")
-        elif number == signal.SIGQUIT:
-            instance.stop_without_limit()
-        else:
-            instance.stop_sooner()
+async def _orphans(places: _Places) -> Orphans | None:
+    """The workers of a supervisor that was killed, if they are ours to take over."""
+    orphans = await gather(partial(next_channel, places.workers), board_in)
+    if orphans is None:
+        _log.error("workers.not_taken_over", because="none of those that are left has dialled")
+    else:
+        _log.warning("workers.taken_over", count=len(orphans.workers))
+    return orphans
 
 
-def _access_sink(settings: Settings) -> FileSink | None:
-    if settings.log.access == "off":
-        return None
-    if settings.log.access == "stdout":
-        return FileSink(os.dup(1))
-    try:
-        return FileSink(settings.log.access)
-    except OSError as exc:
-        raise cannot_open("log.access", Path(settings.log.access), exc) from exc
-
-
-def _access_writer(settings: Settings, sink: FileSink | None) -> Callable[[ExchangeRecord], None]:
-    if sink is None:
-        return lambda _record: None
-    to_terminal = settings.log.access == "stdout" and os.isatty(1)
-    render = render_json if _as_json(settings, to_terminal) else render_console
-
-    def write(record: ExchangeRecord) -> None:
-        at = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
-        sink.write(render(record, at.replace("+00:00", "Z")))
-
-    return write
-
-
-def _configure_logs(settings: Settings, sink: LineSink) -> None:
-    terminal = os.isatty(2)
-    configure(
-        sink,
-        json=_as_json(settings, terminal),
-        level=settings.log.level,
-        colours=terminal,
+def _instance(given: _Given, places: _Places, orphans: Orphans | None) -> Instance:
+    network = KernelNetwork()
+    memory = new_memory() if orphans is None else orphans.memory
+    sockets = {} if orphans is None else orphans.sockets
+    activated = {SocketKey(bind, SHARED): number for bind, number in places.given.items()}
+    around = Surroundings(
+        name=f"{socket.gethostname()}-{os.getpid()}",
+        network=network,
+        store=places.store,
+        crew=ProcessCrew(places.workers_path, places.workers, memory),
+        log=_log_plan,
+        wall=time.time,
+        rng=random.Random(),
+        processors=min(len(os.sched_getaffinity(0)), WORKERS_MAX),
+        admin_listener=places.admin,
+        sockets={key: network.adopted(number) for key, number in (sockets | activated).items()},
+        adopted=[] if orphans is None else adopted(orphans),
+        source=given.source,
+        load=None if given.load is None else given.load_again,
     )
+    return Instance(given.settings, around)
 
 
-def _as_json(settings: Settings, terminal: bool) -> bool:
-    return {"json": True, "console": False}.get(settings.log.format, not terminal)
+async def _obey(signals: AsyncIterator[int], instance: Instance, logs: FileSink) -> None:
+    """TERM and INT drain, one more stops now; QUIT drains without limit; USR1 reopens logs."""
+    async with trio.open_nursery() as nursery:
+        async for number in signals:
+            match number:
+                case signal.SIGUSR1:
+                    logs.reopen()
+                    instance.fleet.reopen_logs()
+                case signal.SIGHUP:
+                    nursery.start_soon(_ask_for, "reload", instance.desk.reload)
+                case signal.SIGUSR2:
+                    nursery.start_soon(_ask_for, "upgrade", instance.desk.upgrade)
+                case signal.SIGQUIT:
+                    instance.stop_without_limit()
+                case _:
+                    instance.stop_sooner()
+
+
+async def _ask_for(what: str, order: Callable[[], Awaitable[Done]]) -> None:
+    """Do what a signal asks; how it went is told to the log alone."""
+    try:
+        done = await order()
+    except (NotApplied, Refused) as exc:
+        _log.error(f"{what}.refused", because=str(exc))
+    else:
+        _log.info(f"{what}.done", because=done.message, laggards=list(done.laggards))
+
+
+async def _keep_manager_informed(notifier: Notifier, instance: Instance) -> None:
+    """Tell a service manager when we are ready, that we live, and when we stop."""
+    async with trio.open_nursery() as nursery:
+        if notifier.watchdog_s is not None:
+            nursery.start_soon(_feed, notifier, notifier.watchdog_s)
+        await instance.accepting.wait()
+        notifier.ready("serving")
+        await instance.ending.asked.wait()
+        notifier.stopping("stopping")
+
+
+async def _feed(notifier: Notifier, every_s: float) -> None:
+    while True:
+        notifier.alive()
+        await trio.sleep(every_s)
+
+
+def _check_access_log(settings: Settings) -> None:
+    """Say now what workers would find out: that the access log cannot be written."""
+    access = settings.log.access
+    if access in {"off", "stdout"}:
+        return
+    try:
+        os.close(os.open(access, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640))
+    except OSError as exc:
+        raise cannot_open("log.access", Path(access), exc) from exc
+
+
+def _log_plan(settings: Settings) -> LogPlan:
+    return log_plan(settings.log, stdout_terminal=os.isatty(1), stderr_terminal=os.isatty(2))
+
+
+def _configure_logs(plan: LogPlan, sink: FileSink) -> None:
+    configure(sink, json=plan.json, level=plan.level, colours=plan.colours)
 
 
 def _raise_descriptor_limit() -> None:

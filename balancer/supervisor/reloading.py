@@ -116,6 +116,9 @@ class Reloading:
                 return await self._load()
         except ConfigErrors as errors:
             raise Refused(f"{self._source} is not valid; nothing was changed\n{errors}") from errors
+        except OSError as exc:
+            why = f"cannot read {self._source}: {exc.strerror or exc}"
+            raise Refused(f"{why}; nothing was changed") from exc
         except trio.TooSlowError as exc:
             slow = f"{self._source} could not be read within {LOAD_S_MAX:g} s"
             raise NotApplied(f"{slow}; nothing was changed") from exc

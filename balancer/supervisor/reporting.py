@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import formatdate
 
-from balancer.core.backend import BackendView
-from balancer.core.tally import Tally
-from balancer.proxy.pool import Pool
-from balancer.proxy.service import Running
+from balancer.core.backend import BackendId, BackendView
+from balancer.core.board import CONNECTIONS_AT, EXCHANGES_AT, Board, Counts
 from balancer.supervisor.events import EventKind
 from balancer.supervisor.pool_book import PoolBook
+from balancer.supervisor.slots import Slot
 
 # The kind of event that a change of a health table is; an ejection that was not allowed has none.
 KIND_OF_CHANGE: Mapping[tuple[str, str], EventKind] = {
@@ -21,7 +19,9 @@ KIND_OF_CHANGE: Mapping[tuple[str, str], EventKind] = {
 }
 
 
-def pool_status(book: PoolBook, pool: Pool, now: float, wall: float) -> dict[str, object]:
+def pool_status(
+    book: PoolBook, counts: Mapping[BackendId, Counts], now: float, wall: float
+) -> dict[str, object]:
     """One pool of the contract's status."""
     snapshot = book.snapshot
     return {
@@ -29,16 +29,17 @@ def pool_status(book: PoolBook, pool: Pool, now: float, wall: float) -> dict[str
         "panic": snapshot.panic,
         "available": snapshot.available,
         "summary": snapshot.summary,
-        "backends": [_backend_status(book, pool, view, now, wall) for view in book.views.values()],
+        "backends": [
+            _backend_status(book, counts[view.id], view, now, wall) for view in book.views.values()
+        ],
     }
 
 
 def _backend_status(
-    book: PoolBook, pool: Pool, view: BackendView, now: float, wall: float
+    book: PoolBook, counts: Counts, view: BackendView, now: float, wall: float
 ) -> dict[str, object]:
     address = view.id.address
     target = book.view(address)
-    tally = pool.tallies.get(address, Tally())
     until = target.ejected_until
     return {
         "address": address,
@@ -51,9 +52,9 @@ def _backend_status(
         "reason": view.reason,
         "explanation": book.snapshot.explain(view),
         "since": iso(wall - (now - view.since)),
-        "in_flight": pool.in_flight.get(address, 0),
-        "requests": tally.requests,
-        "failures": tally.failures,
+        "in_flight": counts.in_flight,
+        "requests": counts.requests,
+        "failures": counts.failures,
         "streak": target.streak,
         "ejected_for_s": None if until is None else round(max(0.0, until - now), 3),
         "restored": target.restored,
@@ -62,24 +63,19 @@ def _backend_status(
     }
 
 
-def running_status(exchange: Running, now: float) -> dict[str, object]:
-    """One exchange that is in flight."""
-    record = exchange.record
+def worker_status(slot: Slot, board: Board) -> dict[str, object]:
+    """One worker, or the place of one."""
+    head = board.parts(slot.row)[0]
     return {
-        "id": record.request_id,
-        "method": record.method,
-        "path": record.target,
-        "client": record.client,
-        "age_s": round(now - record.began, 3),
-        "bytes": record.bytes_down,
+        "worker": slot.number,
+        "pid": None if slot.process is None else slot.process.pid,
+        "state": slot.state,
+        "connections": head[CONNECTIONS_AT],
+        "exchanges": head[EXCHANGES_AT],
+        "starts_in_a_row": slot.restarts.in_a_row,
     }
 
 
 def iso(wall: float) -> str:
     """Seconds since 1970 as the contract writes times."""
     return f"{datetime.fromtimestamp(wall, UTC).isoformat(timespec='seconds')[:19]}Z"
-
-
-def http_date(wall: float) -> bytes:
-    """RFC 9110 5.6.7."""
-    return formatdate(wall, usegmt=True).encode("ascii")

@@ -107,6 +107,7 @@ class KernelChannel:
             if not self._waiting:
                 self._more = trio.Event()
                 await self._more.wait()
+                continue
             with suppress(trio.ClosedResourceError):
                 await trio.lowlevel.wait_writable(self._sock)
             self._flush()

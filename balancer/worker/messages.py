@@ -48,7 +48,6 @@ class PoolNews(Message, frozen=True):
     pending: tuple[str, ...]
     panic: bool
     numbers: str
-    summary: str
     eject_after: int | None
     ejectable: int
 
@@ -106,7 +105,14 @@ class Sockets(Message, frozen=True):
 class Accept(Message, frozen=True):
     """From now on accept on the sockets of these slots (and on the shared ones)."""
 
+    number: int
     slots: tuple[int, ...]
+
+
+class OwnOnly(Message, frozen=True):
+    """Close the sockets on which you do not accept: their own workers are about to empty them."""
+
+    number: int
 
 
 class LetGo(Message, frozen=True):
@@ -194,10 +200,12 @@ class Drained(Message, frozen=True):
     cut: int
 
 
-Down: TypeAlias = Memory | Sockets | Plan | PoolNews | Accept | LetGo | Drain | Cut | Ask | Reopen
+Down: TypeAlias = (
+    Memory | Sockets | Plan | PoolNews | Accept | OwnOnly | LetGo | Drain | Cut | Ask | Reopen
+)
 Up: TypeAlias = Memory | Sockets | Hello | Applied | Reported | Running | Drained
 Word: TypeAlias = (
-    Memory | Sockets | Plan | PoolNews | Accept | LetGo | Drain | Cut | Ask | Reopen
+    Memory | Sockets | Plan | PoolNews | Accept | OwnOnly | LetGo | Drain | Cut | Ask | Reopen
     | Hello | Applied | Reported | Running | Drained
 )  # fmt: skip
 

@@ -1,63 +1,65 @@
-"""One worker: everything that serves clients, composed, and how it starts, drains and ends."""
+"""One worker: everything that serves clients, composed; how it changes, drains and ends."""
 
 import ipaddress
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import lru_cache
 
 import structlog
 import trio
 
-from balancer.core.backend import BackendId
+from balancer.core.backend import BackendId, BackendView
+from balancer.core.board import Board
 from balancer.core.outcome import Failure
+from balancer.core.policies import make_policy
 from balancer.core.routes import RouteTable
-from balancer.core.snapshot import PoolSnapshot
-from balancer.proxy.accepting import accept_connections, empty
+from balancer.core.snapshot import PoolSnapshot, assembled
 from balancer.proxy.faults import GoingAway, Stopped
-from balancer.proxy.pool import Pool, PoolLimits
-from balancer.proxy.service import ClientLimits, Running, Service
+from balancer.proxy.pool import Pool, PoolLimits, Report
+from balancer.proxy.service import Running, Service
 from balancer.telemetry.record import ExchangeRecord
-from balancer.wire.network import Network, Sock
+from balancer.wire.network import Network
 from balancer.wire.waiting import Timekeeper
+from balancer.worker.messages import Plan, PoolNews, PoolPlan
 from balancer.worker.names import Names
+from balancer.worker.sockets import ListeningSockets
 
 # How often idle upstream connections and clients that wait for an answer are looked at.
 SWEEP_S = 1.0
 # A client about to send on an idle connection gets this long before a drain closes it.
 IDLE_GRACE_S = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerPlan:
-    """What a worker is told when it starts."""
-
-    limits: ClientLimits
-    trusted_proxies: tuple[str, ...]
-    routes: RouteTable
+# Idle clients are dismissed in slices, so that thousands of them do not come back in one instant.
+SLICE_S = 0.025
+SLICE_MIN = 64
+SLICES_MAX = 80
 
 
 class Worker:
-    """Serves clients from the pools it was given; snapshots come in, evidence goes out."""
+    """Serves clients as its plan says; plans and news come in, evidence goes out."""
 
     def __init__(
         self,
-        plan: WorkerPlan,
-        pools: Mapping[str, Pool],
+        plan: Plan,
+        board: Board,
         *,
         network: Network,
         access: Callable[[ExchangeRecord], None],
         http_date: Callable[[], bytes],
         rng: random.Random,
+        report: Report,
     ) -> None:
         self._log = structlog.get_logger()
+        self._row = board.row(plan.row)
+        self._rng = rng
+        self._report = report
+        self._views: dict[str, dict[str, BackendView]] = {}
         self.names = Names(network)
         self.service = Service(
             network=network,
             timekeeper=Timekeeper(network),
             limits=plan.limits,
-            routes=plan.routes,
-            pools=dict(pools),
+            routes=RouteTable(plan.routes),
+            pools={},
             trusts=_trust(plan.trusted_proxies),
             targets=self.names.targets,
             access=access,
@@ -65,87 +67,144 @@ class Worker:
             http_date=http_date,
             rng=rng,
         )
-        self._follow_names()
-        self._accepting = trio.CancelScope()
+        self.sockets = ListeningSockets(self.service)
+        self._hurry = trio.CancelScope()
         self._cutting = trio.CancelScope()
+        self._asked_to_end = trio.Event()
         self._ended = trio.Event()
+        self.obey(plan)
 
-    def apply(self, snapshot: PoolSnapshot) -> None:
-        """Serve from `snapshot` from the next pick on, and rest no connection it does not want."""
-        pool = self.service.pools[snapshot.name]
+    def obey(self, plan: Plan) -> None:
+        """Become what the plan says; what is there already of it stays as it is."""
+        service = self.service
+        service.limits = plan.limits
+        service.trusts = _trust(plan.trusted_proxies)
+        service.routes = RouteTable(plan.routes)
+        for pool in plan.pools:
+            self._views[pool.news.name] = {}
+            snapshot = self._snapshot(pool.news)
+            known = service.pools.get(snapshot.name)
+            if known is None:
+                service.pools[snapshot.name] = self._new_pool(snapshot, pool)
+            else:
+                known.limits = pool.limits
+                known.base_ejection_s = pool.base_ejection_s
+                if known.snapshot.policy != snapshot.policy:
+                    known.policy = make_policy(snapshot.policy, self._rng)
+                self._apply(known, snapshot)
+        for name in service.pools.keys() - {pool.news.name for pool in plan.pools}:
+            del service.pools[name], self._views[name]
+            service.idle.close_for(self._resting_of(name))
+        self._follow_names()
+        self.sockets.keep_only(plan.sockets, plan.leaving)
+        self.sockets.accept_for(plan.accept)
+
+    def heed(self, news: PoolNews) -> None:
+        """Serve one pool as it is now, from the next pick on."""
+        pool = self.service.pools.get(news.name)
+        if pool is not None and self._apply(pool, self._snapshot(news)):
+            self._follow_names()
+
+    def _new_pool(self, snapshot: PoolSnapshot, plan: PoolPlan) -> Pool:
+        return Pool(
+            snapshot,
+            make_policy(snapshot.policy, self._rng),
+            plan.limits,
+            self._report,
+            row=self._row,
+            base_ejection_s=plan.base_ejection_s,
+        )
+
+    def _snapshot(self, news: PoolNews) -> PoolSnapshot:
+        fresh = {view.id.address: view for view in news.views}
+        views = self._views[news.name] = fresh if news.whole else self._views[news.name] | fresh
+        return assembled(
+            name=news.name,
+            policy=news.policy,
+            views=tuple(views.values()),
+            pending=frozenset(news.pending),
+            panic=news.panic,
+            numbers=news.numbers,
+            eject_after=news.eject_after,
+            ejectable=news.ejectable,
+        )
+
+    def _apply(self, pool: Pool, snapshot: PoolSnapshot) -> bool:
+        """Swap the snapshot in, and rest no connection it does not want; whether others are in it."""
         others = pool.apply(snapshot)
         self.service.idle.close_for(
             backend
             for backend in self._resting_of(snapshot.name)
-            if not pool.keeps_idle(backend[1])
+            if not pool.keeps_idle(backend.address)
         )
-        if others:
-            self._follow_names()
+        return others
 
     def _resting_of(self, pool: str) -> list[BackendId]:
         return [backend for backend in self.service.idle.backends() if backend.pool == pool]
 
     def _follow_names(self) -> None:
-        self.names.follow(
-            view.id.address
-            for pool in self.service.pools.values()
-            for view in pool.snapshot.backends
-        )
+        self.names.follow(address for views in self._views.values() for address in views)
 
-    async def look_after(self) -> None:
-        """The tasks that serve no client: time, names and the sweep. Until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.service.timekeeper.run)
-            nursery.start_soon(self.names.run)
-            nursery.start_soon(self._sweep)
+    async def serve(self) -> int:
+        """Serve until `drain` has ended everything; how many exchanges were cut."""
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(self.service.timekeeper.run)
+            tasks.start_soon(self.names.run)
+            tasks.start_soon(self._sweep)
+            tasks.start_soon(self._serve_connections)
+            await self._asked_to_end.wait()
+            cut = await self._end()
+            tasks.cancel_scope.cancel()
+        return cut
 
-    async def serve(self, listeners: Sequence[Sock]) -> None:
-        """Accept and serve until `drain`; returns when the last connection has ended.
+    async def _serve_connections(self) -> None:
+        """Accept until asked to end; return when the last connection has ended.
 
-        The listeners are emptied and closed when accepting ends, so that nobody who waits in their
-        queues is reset.
+        Our own sockets are emptied before they close, so that nobody in their queues is reset.
         """
         try:
             with self._cutting:
                 async with trio.open_nursery() as connections:
-                    with self._accepting:
-                        async with trio.open_nursery() as accepting:
-                            for listener in listeners:
-                                accepting.start_soon(
-                                    accept_connections, self.service, listener, connections
-                                )
-                    for listener in listeners:
-                        empty(self.service, listener, connections)
-                        listener.close()
+                    async with trio.open_nursery() as accepting:
+                        accepting.start_soon(self.sockets.run, connections)
+                        await self._asked_to_end.wait()
+                        accepting.cancel_scope.cancel()
+                    self.sockets.close()
         finally:
+            self.sockets.abandon()
             self.service.idle.close()
             self._ended.set()
 
-    async def drain(self, timeout_s: float) -> int:
-        """Take nothing new, let running exchanges end, cut the rest after `timeout_s`.
+    def drain(self, limit_s: float) -> None:
+        """Take nothing new, let what runs end, cut the rest after `limit_s`; again: another limit."""
+        self.service.draining = True
+        self._hurry.deadline = trio.current_time() + limit_s
+        self._asked_to_end.set()
 
-        Returns how many exchanges were cut.
-        """
-        service = self.service
-        service.draining = True
-        self._accepting.cancel()
-        with trio.move_on_after(timeout_s):
+    async def _end(self) -> int:
+        with self._hurry:
             with trio.move_on_after(IDLE_GRACE_S):
                 await self._ended.wait()
-            self._dismiss_resting()
+            await self._dismiss_resting()
             await self._ended.wait()
-        cut = len(service.running)
-        for exchange in list(service.running.values()):
+        running = list(self.service.running.values())
+        for exchange in running:
             exchange.interrupt(Stopped(Failure.STOPPING))
         with trio.move_on_after(IDLE_GRACE_S):
             await self._ended.wait()
         self._cutting.cancel()
         await self._ended.wait()
-        return cut
+        return len(running)
 
-    def _dismiss_resting(self) -> None:
-        for waiter in list(self.service.resting):
-            waiter.interrupt(GoingAway())
+    async def _dismiss_resting(self) -> None:
+        """Close the connections on which no request is under way."""
+        resting = list(self.service.resting)
+        size = max(SLICE_MIN, -(-len(resting) // SLICES_MAX))
+        for start in range(0, len(resting), size):
+            for waiter in resting[start : start + size]:
+                if waiter in self.service.resting:
+                    waiter.interrupt(GoingAway())
+            await trio.sleep(SLICE_S)
 
     def running(self, backend: BackendId) -> list[Running]:
         """The exchanges whose attempt on this backend is under way."""
@@ -166,11 +225,13 @@ class Worker:
         while True:
             await trio.sleep(SWEEP_S)
             now = trio.current_time()
+            for pool in self.service.pools.values():
+                pool.tick(now)
             self.service.idle.sweep(now, self._limits_of)
             for exchange in list(self.service.running.values()):
                 exchange.notice_leaving(now - SWEEP_S)
             if self.service.draining:
-                self._dismiss_resting()
+                await self._dismiss_resting()
 
     def _limits_of(self, backend: BackendId) -> PoolLimits | None:
         pool = self.service.pools.get(backend.pool)

@@ -85,7 +85,7 @@ class FakeControl:
     def config(self) -> str:
         return 'workers = "auto"\n'
 
-    def running(self, pool: str, address: str) -> Sequence[Mapping[str, object]]:
+    async def running(self, pool: str, address: str) -> Sequence[Mapping[str, object]]:
         return self.in_flight.get(address, [])
 
     def readiness(self) -> tuple[bool, list[str]]:

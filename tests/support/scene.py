@@ -41,16 +41,18 @@ class Scene:
         ]
 
     def backend_status(self, name: str) -> Mapping[str, object]:
-        status = self.stage.instance.status("web")
+        status = self.stage.instance.desk.status("web")
         pools = status["pools"]
         assert isinstance(pools, dict)
         return next(row for row in pools["web"]["backends"] if row["address"] == ADDRESSES[name])
 
     def at_rest(self) -> bool:
         """Whether nothing is counted in flight and no exchange is running."""
-        service = self.stage.instance.worker.service
-        counts = [n for pool in service.pools.values() for n in pool.in_flight.values()]
-        return not any(counts) and not service.running
+        board = self.stage.crew.board
+        links = [process.link for process in self.stage.crew.processes]
+        running = [link.worker.service.running for link in links if link.worker is not None]
+        counts = board.counts(range(board.cells - 1))
+        return not any(count.in_flight for count in counts) and not any(running)
 
 
 def config_for(names: str, *, pool: str = "", top: str = "") -> str:

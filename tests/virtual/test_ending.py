@@ -33,7 +33,7 @@ async def test_asking_with_a_limit_shortens_a_stop_that_had_none(
         client = await _asked(play)
         play.stage.instance.stop_without_limit()
         await trio.sleep(10)
-        assert play.stage.instance.worker.service.running
+        assert play.stage.worker.service.running
         began = trio.current_time()
         play.stage.instance.stop_sooner()
         assert not (await client.answer()).complete

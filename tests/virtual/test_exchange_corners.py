@@ -256,8 +256,8 @@ async def test_the_second_address_of_a_name_is_reached(autojump_clock: MockClock
     async with scene({"a": answers(200)}, pool=FAST) as play:
         play.network.name("web.test", ["10.0.0.9", "10.0.0.1"])
         play.network.host("10.0.0.9").cable.fault = Fault.HANGS
-        await play.stage.instance.add("web", "web.test:80", None)
-        await play.stage.instance.remove("web", ADDRESSES["a"], force=True)
+        await play.stage.instance.desk.add("web", "web.test:80", None)
+        await play.stage.instance.desk.remove("web", ADDRESSES["a"], force=True)
         await trio.sleep(1)
         assert (await fetch(play.network)).status == 200
 

@@ -34,18 +34,18 @@ async def test_a_drained_backend_gets_no_new_attempt_and_finishes_its_download(
 ) -> None:
     results: list[tuple[int, bool]] = []
     async with scene({"a": SLOW_BODY, "b": answers(200, b"b")}) as play:
-        control = play.stage.instance
+        control = play.stage.instance.desk
         play.backends["b"].kill()
         async with trio.open_nursery() as nursery:
             await _start_download(play, nursery, results)
             play.backends["b"].restart()
             done = await control.drain("web", A)
             assert done.changed
-            assert [row["path"] for row in control.running("web", A)] == ["/"]
+            assert [row["path"] for row in await control.running("web", A)] == ["/"]
             for _ in range(6):
                 assert (await fetch(play.network)).body == b"b"
         assert results == [(200, True)]
-        assert control.running("web", A) == []
+        assert await control.running("web", A) == []
         assert len(play.backends["a"].requests) == 1
         assert not (await control.drain("web", A)).changed
 
@@ -55,7 +55,7 @@ async def test_a_drain_closes_idle_connections_to_the_backend(autojump_clock: Mo
         for _ in range(4):
             await fetch(play.network)
         assert play.backends["a"].open_connections == 1
-        await play.stage.instance.drain("web", A)
+        await play.stage.instance.desk.drain("web", A)
         await play.settled()
         assert play.backends["a"].open_connections == 0
         assert play.backends["b"].open_connections == 1
@@ -63,13 +63,13 @@ async def test_a_drain_closes_idle_connections_to_the_backend(autojump_clock: Mo
 
 async def test_a_drained_pool_answers_503_and_says_why(autojump_clock: MockClock) -> None:
     async with scene({"a": answers(200)}) as play:
-        await play.stage.instance.drain("web", A)
+        await play.stage.instance.desk.drain("web", A)
         answer = await fetch(play.network)
         assert answer.status == 503
         assert b"draining or in maintenance" in answer.body
         assert answer.header("retry-after") == "5"
         assert "destination_unavailable" in (answer.header("proxy-status") or "")
-        await play.stage.instance.ready("web", A)
+        await play.stage.instance.desk.ready("web", A)
         assert (await fetch(play.network)).status == 200
 
 
@@ -79,7 +79,7 @@ async def test_maintenance_ends_probes_and_a_return_needs_a_new_pass(
     health = '[pools.web.health]\npath = "/health"\ninterval = "1s"\n'
     app = by_target({"/health": answers(200)}, answers(200, b"app"))
     async with scene({"a": app, "b": app}, pool=health) as play:
-        control = play.stage.instance
+        control = play.stage.instance.desk
         await control.maintenance("web", A)
         await trio.sleep(0.1)
         seen = len(play.backends["a"].requests)
@@ -95,7 +95,7 @@ async def test_a_backend_added_takes_traffic_and_a_removed_one_does_not(
     autojump_clock: MockClock,
 ) -> None:
     async with scene({"a": answers(200, b"a")}) as play:
-        control = play.stage.instance
+        control = play.stage.instance.desk
         extra = VirtualBackend(play.network, C, answers(200, b"c"))
         await play.nursery.start(extra.run)
         assert (await control.add("web", C, None)).changed
@@ -108,10 +108,10 @@ async def test_a_backend_added_takes_traffic_and_a_removed_one_does_not(
 
 async def test_weights_are_obeyed_at_once(autojump_clock: MockClock) -> None:
     async with scene({"a": answers(200, b"a"), "b": answers(200, b"b")}) as play:
-        await play.stage.instance.weight("web", A, 3)
+        await play.stage.instance.desk.weight("web", A, 3)
         bodies = [(await fetch(play.network)).body for _ in range(8)]
         assert bodies.count(b"a") == 6
-        await play.stage.instance.weight("web", A, 0)
+        await play.stage.instance.desk.weight("web", A, 0)
         assert {(await fetch(play.network)).body for _ in range(4)} == {b"b"}
 
 
@@ -120,7 +120,7 @@ async def test_a_backend_with_work_in_flight_is_removed_only_by_force(
 ) -> None:
     results: list[tuple[int, bool]] = []
     async with scene({"a": SLOW_BODY}) as play:
-        control = play.stage.instance
+        control = play.stage.instance.desk
         async with trio.open_nursery() as nursery:
             await _start_download(play, nursery, results)
             with pytest.raises(Refused, match="1 exchange in flight"):
@@ -140,7 +140,7 @@ async def test_orders_and_ejections_survive_a_restart(autojump_clock: MockClock)
     scripts = {"a": answers(200, b"a"), "b": answers(503), "c": answers(200, b"c")}
     passive = 'passive = { consecutive_failures = 2, base_ejection = "60s" }'
     async with scene(scripts, pool=passive, store=store) as play:
-        control = play.stage.instance
+        control = play.stage.instance.desk
         for _ in range(9):
             await fetch(play.network)
         await control.drain("web", A)
@@ -158,7 +158,7 @@ async def test_orders_and_ejections_survive_a_restart(autojump_clock: MockClock)
 async def test_an_order_is_saved_before_it_is_acknowledged(autojump_clock: MockClock) -> None:
     store = MemoryStateStore()
     async with scene({"a": answers(200), "b": answers(200)}, store=store) as play:
-        await play.stage.instance.drain("web", A)
+        await play.stage.instance.desk.drain("web", A)
         document = store.load()
         assert document is not None
         assert "draining" in str(document["overlay"])
@@ -178,7 +178,7 @@ async def test_a_stop_lets_a_download_finish_and_tells_keep_alive_clients(
             await play.settled()
             play.stage.instance.stop(now=False)
             await play.settled()
-            assert play.stage.instance.readiness() == (False, ["stopping"])
+            assert play.stage.instance.desk.readiness() == (False, ["stopping"])
             assert await resting.at_end()
             with pytest.raises(OSError, match="connect"):
                 await EdgeClient.connect(play.network)
@@ -239,7 +239,7 @@ async def test_readiness_says_no_before_the_listeners_close(autojump_clock: Mock
     async with scene({"a": answers(200)}, top='readiness_delay = "5s"') as play:
         play.stage.instance.stop(now=False)
         await trio.sleep(4)
-        assert not play.stage.instance.readiness()[0]
+        assert not play.stage.instance.desk.readiness()[0]
         assert (await fetch(play.network)).status == 200
 
 
@@ -257,7 +257,7 @@ async def test_a_name_that_is_not_known_is_no_reason_not_to_start(
 ) -> None:
     pool = 'policy = "weighted-round-robin"'
     async with scene({"a": answers(200, b"a")}, pool=pool) as play:
-        await play.stage.instance.add("web", "later.test:80", None)
+        await play.stage.instance.desk.add("web", "later.test:80", None)
         assert [(await fetch(play.network)).status for _ in range(4)] == [200] * 4
         late = VirtualBackend(play.network, "10.9.9.9:80", answers(200, b"late"))
         await play.nursery.start(late.run)
@@ -284,7 +284,7 @@ async def test_state_follows_identity_when_the_file_is_reordered(
     """State restored by position would hand one backend's drain to its neighbour."""
     store = MemoryStateStore()
     async with scene({"a": answers(200), "b": answers(200)}, store=store) as play:
-        await play.stage.instance.drain("web", A)
+        await play.stage.instance.desk.drain("web", A)
     async with scene({"b": answers(200), "a": answers(200)}, store=store) as play:
         assert play.backend_status("a")["admin"] == "draining"
         assert play.backend_status("b")["admin"] == "ready"
@@ -296,7 +296,7 @@ async def test_a_thousand_requests_in_flight_survive_add_drain_and_remove(
     results: list[tuple[int, bool]] = []
     slow = answers(200, b"done", after_s=5)
     async with scene({"a": slow, "b": slow}) as play:
-        control = play.stage.instance
+        control = play.stage.instance.desk
         for backend in play.backends.values():
             backend.backlog = 4096
         extra = VirtualBackend(play.network, C, slow)

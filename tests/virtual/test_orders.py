@@ -57,7 +57,7 @@ async def test_a_request_that_came_while_a_removal_was_saved_may_finish(
         told: list[str] = []
 
         async def remove() -> None:
-            told.append((await play.stage.instance.remove("web", A, force=False)).message)
+            told.append((await play.stage.instance.desk.remove("web", A, force=False)).message)
 
         play.nursery.start_soon(remove)
         await trio.sleep(0.1)
@@ -143,7 +143,7 @@ async def test_what_a_refused_order_may_have_left_in_the_file_is_overwritten(
     async with scene({"a": answers(200), "b": answers(200)}, store=disk) as play:
         disk.broken = True
         with pytest.raises(NotApplied, match="cannot make durable"):
-            await play.stage.instance.drain("web", A)
+            await play.stage.instance.desk.drain("web", A)
         disk.broken = False
         await trio.sleep(RETRY_S + 1)
         document = disk.load()
@@ -168,7 +168,7 @@ async def test_an_order_is_told_before_what_it_causes(autojump_clock: MockClock)
         for _ in range(6):
             await fetch(play.network)
         seen = len(events(play))
-        await play.stage.instance.drain("web", B)
+        await play.stage.instance.desk.drain("web", B)
         await trio.lowlevel.checkpoint()
         new = events(play)[seen:]
         assert new[0].kind is EventKind.BACKEND_DRAINING
@@ -179,7 +179,7 @@ async def test_an_order_is_told_by_what_it_changed_and_names_its_backend_once(
     autojump_clock: MockClock,
 ) -> None:
     async with scene({"a": answers(200), "b": answers(200)}) as play:
-        control = play.stage.instance
+        control = play.stage.instance.desk
         seen = len(events(play))
         await control.add("web", C, 2)
         await control.add("web", C, 5)

@@ -1,6 +1,5 @@
 """News of one backend, in the pool that it belongs to: what follows, and what it costs."""
 
-import random
 from typing import cast
 
 import pytest
@@ -8,10 +7,9 @@ import trio
 from trio.testing import MockClock
 
 from balancer.config.load import load_text
+from balancer.core.board import Counts
 from balancer.core.ledger import Ledger
-from balancer.core.policies import make_policy
 from balancer.core.snapshot import pool_snapshot
-from balancer.proxy.pool import Pool, PoolLimits
 from balancer.supervisor import pool_book
 from balancer.supervisor.pool_book import PoolBook
 from balancer.supervisor.reporting import pool_status
@@ -27,17 +25,6 @@ PASS = Verdict(Outcome.PASS, "status 200")
 FAIL = Verdict(Outcome.FAIL, "status 503, expected 200-299")
 HEALTH = '[pools.web.health]\npath = "/health"\ninterval = "2s"\ntimeout = "1s"\njitter = 0.0\n'
 
-LIMITS = PoolLimits(
-    connect_s=1.0,
-    response_s=1.0,
-    idle_s=1.0,
-    idle_max=1,
-    idle_timeout_s=1.0,
-    age_max_s=1.0,
-    requests_max=0,
-    retry_after_s=1,
-)
-
 
 def book_of(count: int) -> PoolBook:
     addresses = ", ".join(f'"10.1.{n // 250}.{n % 250 + 1}:80"' for n in range(count))
@@ -45,8 +32,7 @@ def book_of(count: int) -> PoolBook:
     settings = load_text(text, "t", {}).pools["web"]
     file = {"web": {backend.address: 1 for backend in settings.backends}}
     entries = Ledger.of(file, None).entries("web")
-    policy = make_policy(settings.policy, random.Random(1))
-    return PoolBook("web", settings, entries, policy=policy, saved={}, now=0.0)
+    return PoolBook("web", settings, entries, saved={}, now=0.0)
 
 
 def test_most_news_costs_the_same_in_a_pool_of_a_thousand(
@@ -107,13 +93,13 @@ def test_ejections_that_end_together_draw_the_pool_once(monkeypatch: pytest.Monk
 async def test_a_status_of_a_thousand_asks_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """It put together every backend's words again, and looked each one up among all others."""
     book = book_of(1000)
-    serving = Pool(book.snapshot, book.policy, LIMITS, lambda *_news: None)
+    counts = dict.fromkeys((view.id for view in book.views.values()), Counts(0, 0, 0))
 
     def asked(*_words: object) -> object:
         raise AssertionError("the status is to be told from what was drawn")
 
     monkeypatch.setattr(HealthTable, "view", asked)
-    told = pool_status(book, serving, 1.0, 1_800_000_000.0)
+    told = pool_status(book, counts, 1.0, 1_800_000_000.0)
     assert len(cast("list[object]", told["backends"])) == 1000
 
 
@@ -194,7 +180,7 @@ async def test_where_all_are_on_trial_nobody_is_told_of_a_limit(autojump_clock: 
     async with scene({"a": failing, "b": answers(200)}, pool=passive) as play:
         while not play.backend_status("a")["ejected"]:
             await fetch(play.network)
-        await play.stage.instance.drain("web", B)
+        await play.stage.instance.desk.drain("web", B)
         await trio.sleep(0.1)
         async with trio.open_nursery() as clients:
             for _ in range(4):
@@ -227,7 +213,7 @@ async def test_a_drain_brings_back_whom_the_share_no_longer_covers(
         for _ in range(4):
             await fetch(play.network)
         assert play.backend_status("a")["ejected"]
-        await play.stage.instance.drain("web", B)
+        await play.stage.instance.desk.drain("web", B)
         await trio.sleep(1)
         assert play.backend_status("a")["on_trial"]
         assert (await fetch(play.network)).status == 200
@@ -236,7 +222,7 @@ async def test_a_drain_brings_back_whom_the_share_no_longer_covers(
 async def test_a_backend_of_weight_0_is_no_other_that_works(autojump_clock: MockClock) -> None:
     passive = "passive = { consecutive_failures = 1, max_ejected_ratio = 1.0 }"
     async with scene({"a": answers(503), "b": answers(200)}, pool=passive) as play:
-        await play.stage.instance.weight("web", B, 0)
+        await play.stage.instance.desk.weight("web", B, 0)
         for _ in range(5):
             await fetch(play.network)
         assert not play.backend_status("a")["ejected"]
@@ -262,10 +248,10 @@ async def test_a_pool_out_of_which_the_last_one_was_drained_has_not_recovered(
     async with scene({"a": bad, "b": well}, pool=HEALTH) as play:
         await trio.sleep(3)
         instance = play.stage.instance
-        await instance.drain("web", B)
-        await instance.drain("web", A)
+        await instance.desk.drain("web", B)
+        await instance.desk.drain("web", A)
         assert (await fetch(play.network)).status == 503
-        await instance.ready("web", B)
+        await instance.desk.ready("web", B)
         kinds = [event.kind.value for event in instance.events.since(0)[1]]
         ends = [kind for kind in kinds if kind.startswith(("pool.", "backend.dr", "backend.re"))]
         assert ends == [
@@ -283,7 +269,7 @@ async def test_what_is_not_probed_is_not_known_after_a_restart(autojump_clock: M
     store = MemoryStateStore()
     well = by_target({"/health": answers(200)}, answers(200))
     async with scene({"a": well, "b": well}, pool=HEALTH, store=store) as play:
-        await play.stage.instance.maintenance("web", A)
+        await play.stage.instance.desk.maintenance("web", A)
     document = store.load()
     assert document is not None
     assert A not in str(document["pools"])

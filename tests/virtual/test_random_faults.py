@@ -212,7 +212,7 @@ async def test_random_faults_break_no_promise(autojump_clock: MockClock, seed: i
 
 
 def _check_rest(play: Scene, before: int) -> None:
-    service = play.stage.instance.worker.service
+    service = play.stage.worker.service
     assert play.at_rest()
     assert service.connections == 0
     assert not service.resting

@@ -1,0 +1,169 @@
+"""The listening sockets and the workers of an instance, kept as the settings in force say.
+
+Opens and closes sockets, makes the plans that workers are told, and passes on what they report. How
+pools are is for `pools`; when settings change is for `reloading`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import trio
+
+from balancer.config.settings import Settings
+from balancer.core.snapshot import PoolSnapshot
+from balancer.supervisor.crew import Crew
+from balancer.supervisor.events import EventKind, EventLog
+from balancer.supervisor.listening import Listening
+from balancer.supervisor.planning import plan_of, pool_news
+from balancer.supervisor.pools import Pools
+from balancer.supervisor.reload_plan import ReloadPlan
+from balancer.supervisor.slots import Process, Slot
+from balancer.supervisor.workers import Workers
+from balancer.wire.network import Network, Sock
+from balancer.worker.messages import (
+    SHARED,
+    Drain,
+    LetGo,
+    LogPlan,
+    Plan,
+    Reopen,
+    Reported,
+    SocketKey,
+)
+
+
+class Fleet:
+    """Implements what reloading, pools and workers each ask of whoever serves clients.
+
+    `processors`: how many workers `auto` is. `sockets`: those that were open before us.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        pools: Pools,
+        events: EventLog,
+        crew: Crew,
+        *,
+        network: Network,
+        sockets: Mapping[SocketKey, Sock],
+        processors: int,
+        log: Callable[[Settings], LogPlan],
+    ) -> None:
+        self.settings = settings
+        self._pools = pools
+        self._events = events
+        self._processors = processors
+        self._log = log
+        self._listening = Listening(network, sockets)
+        self._leaving: frozenset[SocketKey] = frozenset()
+        self._told: dict[str, PoolSnapshot] = {}
+        self.workers = Workers(self, crew.board, crew.memory, crew.launch)
+
+    # ---- starting
+
+    @property
+    def places(self) -> str:
+        """Where clients connect, in words."""
+        return ", ".join(_binds(self.settings))
+
+    def open(self, there: Mapping[int, tuple[Process, int]]) -> None:
+        """Open all sockets, and a slot for every worker, for those that are there too.
+
+        Raises CannotListen.
+        """
+        self.workers.adopt(there)
+        self.workers.resize(self._workers_wanted(self.settings))
+        slots = [slot.number for slot in self.workers.slots]
+        self._listening.open(_binds(self.settings), slots)
+
+    def _workers_wanted(self, settings: Settings) -> int:
+        return self._processors if settings.workers == "auto" else int(settings.workers)
+
+    # ---- other settings: `balancer.supervisor.reloading.Serving`
+
+    @contextmanager
+    def opening(self, plan: ReloadPlan) -> Iterator[None]:
+        """Open what the plan adds; at the end of the block, close again what is not in use."""
+        slots = range(max(len(self.workers.slots), self._workers_wanted(plan.settings)))
+        opened = self._listening.open(_binds(plan.settings), slots)
+        try:
+            yield
+        finally:
+            wanted = self._wanted()
+            self._listening.close(key for key in opened if key not in wanted)
+
+    def switch(self, settings: Settings) -> None:
+        """Have the workers go by these settings, and give up the sockets that these do not name."""
+        self.settings = settings
+        self.workers.resize(self._workers_wanted(settings))
+        self._leaving = frozenset(self._listening.sockets.keys() - self._wanted())
+        self.workers.brief()
+
+    async def switched(self) -> tuple[str, ...]:
+        """Close what is gone; the workers that have not confirmed in time.
+
+        Whoever waits in the queue of such a socket is taken in by the last who holds it.
+        """
+        laggards = await self.workers.confirmed()
+        if self._leaving:
+            self._listening.close(self._leaving)
+            self.workers.say(LetGo(self.workers.answers.next_number()))
+            laggards += await self.workers.confirmed()
+            self._leaving = frozenset()
+        self.workers.say_to_retiring(Drain(None))
+        return tuple(dict.fromkeys(laggards))
+
+    def _wanted(self) -> set[SocketKey]:
+        slots = [slot.number for slot in self.workers.slots if not slot.retiring]
+        return set(self._listening.wanted(_binds(self.settings), slots))
+
+    # ---- news of pools: `balancer.supervisor.pools.Audience`
+
+    def apply(self, snapshot: PoolSnapshot) -> None:
+        """Tell every worker what is new in a pool."""
+        before = self._told.get(snapshot.name)
+        self._told[snapshot.name] = snapshot
+        self.workers.say(pool_news(self.workers.answers.next_number(), snapshot, before))
+
+    def reopen_logs(self) -> None:
+        self.workers.say(Reopen())
+
+    # ---- what workers need: `balancer.supervisor.broadcast.Owner`
+
+    def plan(self, slot: Slot, number: int) -> Plan:
+        self._told = {name: book.snapshot for name, book in self._pools.books.items()}
+        absent = {other.number for other in self.workers.slots if not other.serving}
+        return plan_of(
+            self.settings,
+            self._told,
+            number=number,
+            slot=slot,
+            sockets=self._wanted(),
+            leaving=[key for key in self._leaving if key.slot in {SHARED, slot.number} | absent],
+            log=self._log(self.settings),
+        )
+
+    def sockets(self) -> Mapping[SocketKey, object]:
+        return self._listening.sockets
+
+    def close_sockets(self) -> None:
+        self._listening.close_all()
+
+    def heard(self, reported: Reported) -> None:
+        began = trio.current_time() - reported.age_s
+        self._pools.evidence(
+            reported.backend, reported.evidence, reported.reason, began, reported.ejected
+        )
+
+    def worker_lost(self, cause: str, effect: str, *, looping: bool) -> None:
+        kind = EventKind.WORKER_LOOPS if looping else EventKind.WORKER_LOST
+        self._events.add(kind, cause=cause, effect=effect)
+
+    def worker_serves(self, slot: Slot) -> None:
+        if self.workers.accepting:
+            self._events.add(EventKind.WORKER_SERVES, cause=f"{slot.label} serves")
+
+
+def _binds(settings: Settings) -> list[str]:
+    return [listener.bind for listener in settings.listeners]

@@ -1,0 +1,73 @@
+"""The listening sockets of an instance: one a worker slot and place, opened together or not at all.
+
+They stay open here for as long as the instance lives, so that no worker's end loses a connection.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from balancer.core.address import parse_address
+from balancer.supervisor.listeners import check_free, open_listener
+from balancer.wire.network import Network, Sock
+from balancer.worker.messages import SHARED, SocketKey
+
+
+class Listening:
+    """Owns the handles in `sockets`."""
+
+    def __init__(self, network: Network, given: Mapping[SocketKey, Sock] | None = None) -> None:
+        self._network = network
+        self.sockets: dict[SocketKey, Sock] = dict(given or {})
+
+    def open(self, binds: Collection[str], slots: Iterable[int]) -> list[SocketKey]:
+        """Open what is missing for these places and slots; which that were.
+
+        Raises CannotListen, and then nothing was opened.
+        """
+        opened: list[SocketKey] = []
+        slots = list(slots)
+        try:
+            for bind in binds:
+                missing = [key for key in self._keys(bind, slots) if key not in self.sockets]
+                if missing and not self._has(bind):
+                    check_free(self._network, bind)
+                for key in missing:
+                    self.sockets[key] = open_listener(
+                        self._network, self._exact(bind), reuse_port=key.slot != SHARED
+                    )
+                    opened.append(key)
+        except BaseException:
+            self.close(opened)
+            raise
+        return opened
+
+    def wanted(self, binds: Collection[str], slots: Collection[int]) -> list[SocketKey]:
+        """The sockets that there are to be for these places and slots."""
+        return [key for bind in binds for key in self._keys(bind, slots)]
+
+    def close(self, keys: Iterable[SocketKey]) -> None:
+        for key in keys:
+            self.sockets.pop(key).close()
+
+    def close_all(self) -> None:
+        self.close(list(self.sockets))
+
+    def _keys(self, bind: str, slots: Iterable[int]) -> list[SocketKey]:
+        shared = SocketKey(bind, SHARED)
+        if shared in self.sockets or parse_address(bind, any_port=True).path is not None:
+            return [shared]
+        return [SocketKey(bind, slot) for slot in slots]
+
+    def _has(self, bind: str) -> bool:
+        return any(key.bind == bind for key in self.sockets)
+
+    def _exact(self, bind: str) -> str:
+        """The place to bind to: where any port would do, the one that the first socket was given."""
+        address = parse_address(bind, any_port=True)
+        if address.path is not None or address.port:
+            return bind
+        for key, sock in self.sockets.items():
+            name = sock.getsockname()
+            if key.bind == bind and isinstance(name, tuple):
+                host = f"[{address.host}]" if ":" in address.host else address.host
+                return f"{host}:{name[1]}"
+        return bind

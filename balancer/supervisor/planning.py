@@ -1,0 +1,108 @@
+"""What workers are told: the settings, the snapshots and the sockets, as plans and news.
+
+Plain: everything comes in, and nothing is sent here.
+"""
+
+from collections.abc import Collection, Mapping
+
+from balancer.config.settings import Log, Settings
+from balancer.config.settings import Pool as PoolSettings
+from balancer.core.snapshot import PoolSnapshot
+from balancer.proxy.pool import PoolLimits
+from balancer.proxy.service import ClientLimits
+from balancer.supervisor.slots import Slot
+from balancer.worker.messages import LogPlan, Plan, PoolNews, PoolPlan, RoutePlan, SocketKey
+
+
+def plan_of(
+    settings: Settings,
+    snapshots: Mapping[str, PoolSnapshot],
+    *,
+    number: int,
+    slot: Slot,
+    sockets: Collection[SocketKey],
+    leaving: Collection[SocketKey],
+    log: LogPlan,
+) -> Plan:
+    """All that one worker is to be."""
+    client = settings.client
+    return Plan(
+        number=number,
+        slot=slot.number,
+        row=slot.row,
+        limits=ClientLimits(
+            header_s=client.header_timeout,
+            idle_s=client.idle_timeout,
+            body_s=client.body_timeout,
+            head_bytes_max=client.max_header,
+        ),
+        trusted_proxies=settings.trusted_proxies,
+        routes=tuple(
+            RoutePlan(route.host, route.path, route.pool) for route in settings.routes_in_effect
+        ),
+        pools=tuple(
+            PoolPlan(
+                news=pool_news(number, snapshot),
+                limits=limits_of(settings.pools[name]),
+                base_ejection_s=settings.pools[name].passive.base_ejection,
+            )
+            for name, snapshot in snapshots.items()
+        ),
+        sockets=tuple(sockets),
+        leaving=tuple(leaving),
+        accept=slot.accepts,
+        log=log,
+        orphan_s=settings.orphan_timeout,
+        shutdown_s=settings.shutdown_timeout,
+    )
+
+
+def pool_news(number: int, after: PoolSnapshot, before: PoolSnapshot | None = None) -> PoolNews:
+    """A pool as it is now; where others are known from `before`, only the backends that differ."""
+    views, whole = after.backends, True
+    if before is not None and len(before.backends) == len(after.backends):
+        pairs = list(zip(before.backends, after.backends, strict=True))
+        if all(old.id == new.id for old, new in pairs):
+            views = tuple(new for old, new in pairs if new is not old)
+            whole = False
+    return PoolNews(
+        number=number,
+        name=after.name,
+        policy=after.policy,
+        views=views,
+        whole=whole,
+        pending=tuple(after.pending),
+        panic=after.panic,
+        numbers=after.numbers,
+        eject_after=after.eject_after,
+        ejectable=after.ejectable,
+    )
+
+
+def limits_of(pool: PoolSettings) -> PoolLimits:
+    """The limits of one pool on the data path."""
+    return PoolLimits(
+        connect_s=pool.timeouts.connect,
+        response_s=pool.timeouts.response,
+        idle_s=pool.timeouts.idle,
+        idle_max=pool.connections.idle_max,
+        idle_timeout_s=pool.connections.idle_timeout,
+        age_max_s=pool.connections.max_age,
+        requests_max=pool.connections.max_requests,
+        retry_after_s=max(1, round(pool.health.interval)) if pool.health else 5,
+    )
+
+
+def log_plan(log: Log, *, stdout_terminal: bool, stderr_terminal: bool) -> LogPlan:
+    """How workers write: for a person where one looks on, unless the config says otherwise."""
+
+    def as_json(terminal: bool) -> bool:
+        return {"json": True, "console": False}.get(log.format, not terminal)
+
+    return LogPlan(
+        access=log.access,
+        access_json=as_json(log.access == "stdout" and stdout_terminal),
+        json=as_json(stderr_terminal),
+        colours=stderr_terminal,
+        level=log.level,
+    )

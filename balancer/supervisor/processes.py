@@ -1,0 +1,113 @@
+"""Workers as processes: how they are started, watched to their end, and found by their channel."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import trio
+
+from balancer.wire.network import KernelNetwork, Sock
+from balancer.worker.channel import KernelChannel
+from balancer.worker.memory import board_in
+
+WORKER = "balancer.worker"
+# That there are no descriptors left lasts.
+NO_DESCRIPTORS_S = 0.1
+
+
+class ChildProcess:
+    """A worker that we have started."""
+
+    def __init__(self, child: trio.Process) -> None:
+        self._child = child
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    async def wait(self) -> str:
+        code = await self._child.wait()
+        if code < 0:
+            return f"(process {self.pid}) was killed by {_name_of(-code)}"
+        return f"(process {self.pid}) ended with exit code {code}"
+
+    def kill(self) -> None:
+        self._child.kill()
+
+
+class AdoptedProcess:
+    """A worker that a supervisor before us has started: nobody's child any more."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._descriptor = os.pidfd_open(pid)
+
+    async def wait(self) -> str:
+        # A pidfd becomes readable when its process ends (pidfd_open(2)).
+        while not _is_readable(self._descriptor):
+            await trio.lowlevel.wait_readable(self._descriptor)
+        os.close(self._descriptor)
+        return f"(process {self.pid}) has ended"
+
+    def kill(self) -> None:
+        with suppress(OSError):
+            os.kill(self.pid, signal.SIGKILL)
+
+
+class ProcessCrew:
+    """Implements `balancer.supervisor.crew.Crew`: workers that dial `path`, where `listener` is."""
+
+    def __init__(self, path: Path, listener: Sock, memory: int) -> None:
+        self.memory: object = memory
+        self.board = board_in(memory)
+        self._path = path
+        self._listener = listener
+
+    async def launch(self, slot: int) -> ChildProcess:
+        # This process's interpreter and options, so that the same code is found; a process group of
+        # its own, since what a terminal sends to us is not for workers.
+        child = await trio.lowlevel.open_process(
+            [sys.executable, *_options(), "-m", WORKER, str(slot), str(self._path)],
+            stdin=subprocess.DEVNULL,
+            process_group=0,
+        )
+        return ChildProcess(child)
+
+    async def next_channel(self) -> KernelChannel:
+        return await next_channel(self._listener)
+
+
+async def next_channel(listener: Sock) -> KernelChannel:
+    """The next channel that a worker dials."""
+    network = KernelNetwork()
+    while True:
+        try:
+            sock, _ = listener.accept()
+        except BlockingIOError:
+            await network.wait_readable(listener)
+        except OSError:
+            await trio.sleep(NO_DESCRIPTORS_S)
+        else:
+            return KernelChannel(sock)  # type: ignore[arg-type]
+
+
+def _options() -> list[str]:
+    """The interpreter's options that decide which code is found."""
+    flags = sys.flags
+    options = {"-I": flags.isolated, "-E": flags.ignore_environment, "-s": flags.no_user_site}
+    return [option for option, given in options.items() if given]
+
+
+def _is_readable(descriptor: int) -> bool:
+    return bool(select.select([descriptor], [], [], 0)[0])
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,75 @@
+"""One worker slot as the supervisor knows it: its process, its channel, and what it has confirmed."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from balancer.core.restarts import Restarts
+from balancer.supervisor.watchdog import Pulse
+from balancer.worker.channel import Channel
+
+
+class Process(Protocol):
+    """A worker's process, whoever has started it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    async def wait(self) -> str:
+        """Return when it has ended: how, in words."""
+        ...
+
+    def kill(self) -> None:
+        """End it at once; nothing where it has ended already."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Slot:
+    """A place for one worker.
+
+    `planned`: the worker has confirmed its plan. `accepts`: the slots that it was told to accept
+    for. `retiring`: nobody is to follow the worker that is there.
+    """
+
+    number: int
+    row: int
+    process: Process | None = None
+    channel: Channel | None = None
+    applied: int = 0
+    planned: bool = False
+    accepts: tuple[int, ...] = ()
+    hung: bool = False
+    retiring: bool = False
+    cut: int = 0
+    pulse: Pulse = field(default_factory=Pulse)
+    restarts: Restarts = field(default_factory=Restarts)
+    gone: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def serving(self) -> bool:
+        """Whether a worker is there that accepts and obeys."""
+        return self.planned and not self.hung
+
+    @property
+    def state(self) -> str:
+        if self.hung:
+            return "hung"
+        if self.planned:
+            return "draining" if self.retiring else "serving"
+        return "starting" if self.process is not None else "down"
+
+    @property
+    def label(self) -> str:
+        pid = f" (process {self.process.pid})" if self.process is not None else ""
+        return f"worker {self.number}{pid}"
+
+    def lost(self) -> None:
+        """Forget the worker that was here."""
+        self.process = None
+        self.planned = self.hung = False
+        self.pulse = Pulse()
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None

@@ -1,0 +1,240 @@
+"""The workers of an instance: started, watched, heard, replaced, and told to end.
+
+It decides nothing about pools, and opens no socket; what is said to them is in `broadcast`.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import count
+
+import structlog
+import trio
+
+from balancer.core.board import Board
+from balancer.supervisor.broadcast import Broadcast, Owner
+from balancer.supervisor.introductions import Introduction, introduced
+from balancer.supervisor.slots import Process, Slot
+from balancer.supervisor.watchdog import LOOK_S, Finding
+from balancer.worker.channel import Channel, ChannelClosed
+from balancer.worker.messages import (
+    Applied,
+    Drain,
+    Drained,
+    Message,
+    OwnOnly,
+    Reported,
+    Running,
+)
+
+# How long workers may take to give up the sockets of others, before all of them close.
+GIVE_UP_S = 0.5
+# A worker that was told to be done by now, and is not, is ended.
+SPARE_S = 2.0
+NO_LIMIT = float("inf")
+
+
+class Workers(Broadcast):
+    """The slots, and who lives in them."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        board: Board,
+        memory: object,
+        launch: Callable[[int], Awaitable[Process]],
+    ) -> None:
+        super().__init__(owner, memory)
+        self._board = board
+        self._launch = launch
+        self._ending = trio.Event()
+        self._log = structlog.get_logger()
+        self._tasks: trio.Nursery | None = None
+
+    async def run(self) -> None:
+        """Keep the slots filled and watched; until cancelled."""
+        async with trio.open_nursery() as self._tasks:
+            for slot in self.slots:
+                self._tasks.start_soon(self._keep, slot)
+            await self._watch()
+
+    def add_slot(self, process: Process | None = None, row: int | None = None) -> Slot:
+        """One more place; `process`: the worker that a supervisor before us has started for it."""
+        taken = {slot.number for slot in self.slots}
+        number = next(number for number in count() if number not in taken)
+        row = self._board.free_row({slot.row for slot in self.slots}) if row is None else row
+        slot = Slot(number=number, row=row, process=process)
+        self.slots.append(slot)
+        if self._tasks is not None:
+            self._tasks.start_soon(self._keep, slot)
+        return slot
+
+    def adopt(self, there: Mapping[int, tuple[Process, int]]) -> None:
+        """Have slots for workers that a supervisor before us has started: process and row, by slot."""
+        for number in range(max(there, default=-1) + 1):
+            self.add_slot(*there.get(number, ()))
+        self.accepting = bool(there)
+
+    def resize(self, wanted: int) -> None:
+        """Have so many slots; who is too many is to be told to drain, and nobody follows."""
+        staying = [slot for slot in self.slots if not slot.retiring]
+        for slot in staying[wanted:]:
+            slot.retiring = True
+        for _ in range(wanted - len(staying)):
+            self.add_slot()
+
+    # ---- one worker's life
+
+    async def _keep(self, slot: Slot) -> None:
+        """Keep a worker in the slot, until nobody is to follow it."""
+        while slot.process is not None or not self._is_last(slot):
+            started = trio.current_time()
+            how = await self._live(slot)
+            slot.lost()
+            self._board.void(slot.row)
+            self.tell_accepts()
+            if not self._is_last(slot):
+                pause_s = slot.restarts.pause_s(trio.current_time() - started)
+                self._tell_lost(slot, how, pause_s)
+                with trio.move_on_after(pause_s):
+                    await self._ending.wait()
+        if slot.retiring:
+            self.slots.remove(slot)
+        slot.gone.set()
+        self.answers.stir()
+
+    def _is_last(self, slot: Slot) -> bool:
+        """Whether nobody is to follow the worker that is there."""
+        return self._ending.is_set() or slot.retiring
+
+    async def _live(self, slot: Slot) -> str:
+        """From the start of a worker to its end; how it ended."""
+        if slot.process is None:
+            self._board.void(slot.row)
+            try:
+                slot.process = await self._launch(slot.number)
+            except OSError as exc:
+                return f"could not be started: {exc.strerror or exc}"
+        return await slot.process.wait()
+
+    def _tell_lost(self, slot: Slot, how: str, pause_s: float) -> None:
+        others = sum(other.serving for other in self.slots)
+        cover = f"{others} other{'s accept' if others > 1 else ' accepts'} at its sockets"
+        if not others:
+            cover = "clients wait in the queues of its sockets"
+        again = f"the next one starts in {pause_s:g} s" if pause_s else "the next one starts now"
+        cause = f"worker {slot.number} {how}"
+        if slot.restarts.looping:
+            cause = f"{cause}, {slot.restarts.in_a_row} times in a row soon after its start"
+        self._owner.worker_lost(cause, f"{cover}; {again}", looping=slot.restarts.looping)
+
+    async def _watch(self) -> None:
+        """Let others accept for a worker that hangs, and end it if it goes on."""
+        while True:
+            await trio.sleep(LOOK_S)
+            for slot in self.slots:
+                if slot.planned and slot.process is not None:
+                    self._look_at(slot, slot.process)
+
+    def _look_at(self, slot: Slot, process: Process) -> None:
+        finding = slot.pulse.look(self._board.beats(slot.row))
+        hung = finding in (Finding.HUNG, Finding.DEAD)
+        if hung is not slot.hung:
+            slot.hung = hung
+            self._log.warning("worker.hung" if hung else "worker.back", worker=slot.label)
+            self.tell_accepts()
+        if finding is Finding.DEAD:
+            self._log.error("worker.killed", worker=slot.label, because="it does not answer")
+            process.kill()
+
+    # ---- one worker's words
+
+    async def talk(self, channel: Channel, introduction: Introduction | None = None) -> None:
+        """Serve a channel that a worker has dialled, until it closes."""
+        try:
+            async with trio.open_nursery() as talking:
+                talking.start_soon(channel.run)
+                try:
+                    await self._converse(channel, introduction or await introduced(channel))
+                except ChannelClosed as exc:
+                    self._hung_up(channel, str(exc))
+                talking.cancel_scope.cancel()
+        finally:
+            channel.close()
+
+    async def _converse(self, channel: Channel, introduction: Introduction) -> None:
+        """Brief a worker that has said who it is, and listen to it. ChannelClosed."""
+        introduction.close()  # what it hands over is ours already
+        slot = self._slot_of(introduction.hello.pid)
+        if slot is None:
+            self._log.warning("worker.unknown", process=introduction.hello.pid, effect="drained")
+            channel.send(Drain(None))
+        else:
+            if slot.channel is not None:
+                slot.channel.close()
+            slot.channel = channel
+            slot.applied = 0
+            self.brief_one(slot, with_board=introduction.hello.row is None)
+        while True:
+            word, _ = await channel.receive()
+            if slot is not None:
+                self._hear(slot, word)
+
+    def _slot_of(self, pid: int) -> Slot | None:
+        return next((s for s in self.slots if s.process is not None and s.process.pid == pid), None)
+
+    def _hung_up(self, channel: Channel, why: str) -> None:
+        for slot in self.slots:
+            if slot.channel is channel:
+                slot.channel = None
+                slot.planned = False
+                if not self._is_last(slot):
+                    self._log.info("worker.silent", worker=slot.label, because=why)
+                self.tell_accepts()
+                self.answers.stir()
+
+    def _hear(self, slot: Slot, word: Message) -> None:
+        match word:
+            case Applied(number, ended):
+                if not slot.planned:
+                    slot.planned = True
+                    self._owner.worker_serves(slot)
+                    self.tell_accepts()
+                self.answers.heard(slot, number, ended)
+            case Running(number, exchanges):
+                self.answers.heard(slot, number, exchanges)
+            case Reported():
+                self._owner.heard(word)
+            case Drained(cut):
+                slot.cut = cut
+            case _:
+                self._log.warning("worker.nonsense", worker=slot.label)
+
+    async def drain(self, limit_s: float) -> int:
+        """Have every worker finish within `limit_s` and end; how many exchanges were cut.
+
+        May be asked again while under way, with less time.
+        """
+        if not self._ending.is_set():
+            self._ending.set()
+            # Whoever waits in the queue of a socket is taken in by the last who holds it.
+            number = self.answers.next_number()
+            self.say(OwnOnly(number))
+            await self.answers.until(lambda: not _behind(self.slots, number), GIVE_UP_S)
+            self._owner.close_sockets()
+        self.say(Drain(None if limit_s == NO_LIMIT else limit_s))
+        for slot in self.slots:
+            if slot.channel is None and slot.process is not None:
+                slot.process.kill()
+        slots = list(self.slots)
+        with trio.move_on_after(limit_s + SPARE_S):
+            for slot in slots:
+                await slot.gone.wait()
+        for slot in slots:
+            if slot.process is not None:
+                slot.process.kill()
+        for slot in slots:
+            await slot.gone.wait()
+        return sum(slot.cut for slot in slots)
+
+
+def _behind(slots: Iterable[Slot], number: int) -> bool:
+    return any(slot.planned and slot.applied < number for slot in slots)

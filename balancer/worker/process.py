@@ -1,0 +1,106 @@
+"""A worker as a process of its own: signals, the line to its supervisor, and an end.
+
+Started by exec, with the number of its slot and the path of the supervisor's socket; everything else
+it is told over that socket. It imports no configuration, no probes and no command line.
+"""
+
+import fcntl
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+
+import trio
+
+from balancer.wire.network import KernelNetwork, Sock
+from balancer.worker.channel import Channel, KernelChannel
+from balancer.worker.lines import FileLines
+from balancer.worker.link import Link, Surroundings
+from balancer.worker.memory import board_in
+
+# The supervisor decides; a terminal's Ctrl-C and hang-up reach it as well.
+LEFT_TO_THE_SUPERVISOR = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2)
+LOCK_ENDING = ".lock"
+
+
+def main() -> int:
+    """Be the worker that the command line says; the exit code."""
+    slot, path = int(sys.argv[1]), sys.argv[2]
+    for number in LEFT_TO_THE_SUPERVISOR:
+        signal.signal(number, signal.SIG_IGN)
+    lock = mark_as_there(path)
+    try:
+        trio.run(_main, slot, path)
+    finally:
+        os.close(lock)
+    return 0
+
+
+def mark_as_there(path: str) -> int:
+    """Hold a share of the lock by which a new supervisor knows that workers are left."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path + LOCK_ENDING, flags, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
+async def _main(slot: int, path: str) -> None:
+    lines = FileLines()
+
+    async def dial() -> Channel:
+        return await dialled(path)
+
+    link = Link(
+        Surroundings(
+            slot=slot,
+            pid=os.getpid(),
+            network=KernelNetwork(),
+            rng=random.Random(),
+            wall=time.time,
+            dial=dial,
+            board_of=lambda handle: board_in(_descriptor(handle)),
+            sock_of=lambda handle: listening_socket(_descriptor(handle)),
+            lines=lines,
+        )
+    )
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGUSR1) as signals:
+        async with trio.open_nursery() as writing:
+            writing.start_soon(lines.run)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_obey, signals, link, lines)
+                await link.run()
+                nursery.cancel_scope.cancel()
+            writing.cancel_scope.cancel()
+
+
+async def _obey(signals: AsyncIterator[int], link: Link, lines: FileLines) -> None:
+    async for number in signals:
+        if number == signal.SIGUSR1:
+            lines.reopen()
+        else:
+            link.leave()
+
+
+async def dialled(path: str) -> KernelChannel:
+    """A channel to whoever listens at `path`; OSError where nobody does."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        await trio.lowlevel.checkpoint()
+        sock.connect(path)
+    except BaseException:
+        sock.close()
+        raise
+    return KernelChannel(sock)
+
+
+def listening_socket(descriptor: int) -> Sock:
+    """The socket behind a descriptor that was handed over; it owns the descriptor now."""
+    return KernelNetwork().adopted(descriptor)
+
+
+def _descriptor(handle: object) -> int:
+    assert isinstance(handle, int), "between processes, handles are descriptors"
+    return handle
