@@ -2,12 +2,15 @@
 
 Lines gather in memory and are written in batches by a thread, so a slow disk or a full pipe costs
 lines, never requests. What does not fit is counted, and the count is written as soon as there is
-room again.
+room again. Several processes may write to one place: no line is written into another one.
 """
 
 import contextlib
+import math
 import os
 import select
+import stat
+from collections.abc import Iterator
 from typing import Protocol
 
 import trio
@@ -15,6 +18,8 @@ import trio
 # A worker at 10,000 exchanges a second fills this in a second of a stuck disk.
 WAITING_BYTES_MAX = 4 * 1024 * 1024
 FLUSH_EVERY_S = 0.1
+# So many are worth a write of their own.
+FLUSH_BYTES = 64 * 1024
 
 
 class LineSink(Protocol):
@@ -43,23 +48,40 @@ class FileSink:
         self._waiting_bytes = 0
         self.dropped = 0
         self._told = 0
+        self._wake = trio.Event()
+        self._wake_at = math.inf
 
     def write(self, line: bytes) -> None:
-        if self._waiting_bytes + len(line) > WAITING_BYTES_MAX:
+        size = self._waiting_bytes + len(line)
+        if size > WAITING_BYTES_MAX:
             self.dropped += 1
             return
         self._waiting.append(line)
-        self._waiting_bytes += len(line)
+        self._waiting_bytes = size
+        if size >= self._wake_at:
+            self._wake_at = math.inf
+            self._wake.set()
 
     async def run(self) -> None:
-        """Flush until cancelled; the last lines are written on the way out, for a second at most."""
+        """Flush until cancelled; the last lines are written on the way out, for a second at most.
+
+        An idle sink does not wake up.
+        """
         try:
             while True:
-                await trio.sleep(FLUSH_EVERY_S)
+                if self.dropped == self._told:
+                    await self._waiting_for(1)
+                with trio.move_on_after(FLUSH_EVERY_S):
+                    await self._waiting_for(FLUSH_BYTES)
                 await self.flush()
         finally:
             with trio.move_on_after(1, shield=True):
                 await self.flush()
+
+    async def _waiting_for(self, size: int) -> None:
+        if self._waiting_bytes < size:
+            self._wake, self._wake_at = trio.Event(), size
+            await self._wake.wait()
 
     async def flush(self) -> None:
         """Write what waits, in a thread. A line that cannot be written is dropped and counted."""
@@ -100,12 +122,31 @@ def _open(path: str) -> int:
 
 
 def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(fd, view) :]
-        except BlockingIOError:
-            # A pipe that whoever shares it has set to non-blocking: this thread may wait for it.
-            room = select.poll()
-            room.register(fd, select.POLLOUT)
-            room.poll()
+    for piece in _pieces(fd, data):
+        view = memoryview(piece)
+        while view:
+            try:
+                view = view[os.write(fd, view) :]
+            except BlockingIOError:
+                # A pipe that whoever shares it has set to non-blocking: this thread may wait for it.
+                room = select.poll()
+                room.register(fd, select.POLLOUT)
+                room.poll()
+
+
+def _pieces(fd: int, data: bytes) -> Iterator[bytes]:
+    """What is written at once, so that lines of other processes come between lines only.
+
+    A file takes any write whole. A pipe does so up to PIPE_BUF bytes (pipe(7)), and a longer line may
+    be broken by others.
+    """
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        yield data
+        return
+    start = 0
+    while start < len(data):
+        end = data.rfind(b"\n", start, start + select.PIPE_BUF) + 1
+        if end <= start:
+            end = data.find(b"\n", start) + 1 or len(data)
+        yield data[start:end]
+        start = end

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import wait_all_tasks_blocked
 
-from balancer.telemetry.line_sink import WAITING_BYTES_MAX, FileSink, MemorySink
+from balancer.telemetry import line_sink
+from balancer.telemetry.line_sink import FLUSH_BYTES, WAITING_BYTES_MAX, FileSink, MemorySink
 
 LINE = b"x" * 1023 + b"\n"
 
@@ -67,6 +69,75 @@ async def test_run_writes_soon_and_the_last_lines_on_the_way_out(pipe: tuple[int
         sink.write(b"last\n")
         nursery.cancel_scope.cancel()
     assert os.read(pipe[0], 99) == b"last\n"
+
+
+async def test_much_is_written_before_its_time(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_sink, "FLUSH_EVERY_S", 3600.0)
+    sink = FileSink(pipe[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sink.run)
+        await wait_all_tasks_blocked()
+        for _ in range(FLUSH_BYTES // len(LINE)):
+            sink.write(LINE)
+        with trio.fail_after(5):
+            read = await trio.to_thread.run_sync(read_whole, pipe[0], FLUSH_BYTES)
+        assert read == LINE * (FLUSH_BYTES // len(LINE))
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_idle_sink_does_not_wake_up(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    steps = 0
+
+    class Count(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            nonlocal steps
+            steps += 1
+
+    sink = FileSink(str(tmp_path / "log"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sink.run)
+        trio.lowlevel.add_instrument(count := Count())
+        await trio.sleep(3600)
+        trio.lowlevel.remove_instrument(count)
+        nursery.cancel_scope.cancel()
+    assert steps < 10
+    os.close(sink._fd)
+
+
+async def test_lines_of_several_writers_come_whole_through_one_pipe(pipe: tuple[int, int]) -> None:
+    """Each batch is larger than the pipe, so a single write of it would be broken by others."""
+    line_count = 2000
+    writers = [
+        [
+            b"%d:%d:" % (writer, number) + b"x" * (number % 700) + b"\n"
+            for number in range(line_count)
+        ]
+        for writer in range(3)
+    ]
+    size = sum(len(line) for lines in writers for line in lines)
+    async with trio.open_nursery() as nursery:
+        for lines in writers:
+            sink = FileSink(pipe[1])
+            for line in lines:
+                sink.write(line)
+            nursery.start_soon(sink.flush)
+        read = await trio.to_thread.run_sync(read_whole, pipe[0], size)
+    seen = read.splitlines(keepends=True)
+    for writer, lines in enumerate(writers):
+        assert [line for line in seen if line.startswith(b"%d:" % writer)] == lines
+
+
+async def test_a_line_above_the_size_of_a_pipe_is_written_too(pipe: tuple[int, int]) -> None:
+    lines = [b"a\n", b"b" * 10_000 + b"\n", b"c\n", b"no end"]
+    sink = FileSink(pipe[1])
+    for line in lines:
+        sink.write(line)
+    await sink.flush()
+    assert read_whole(pipe[0], sum(map(len, lines))) == b"".join(lines)
 
 
 async def test_a_stuck_place_holds_nobody_and_its_losses_are_told(pipe: tuple[int, int]) -> None:
