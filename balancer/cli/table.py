@@ -62,7 +62,23 @@ def _headline(status: Row, now: float) -> Text:
     started_s = status.get("started_s")
     if isinstance(started_s, int | float):
         line.append(f", up {age(now - started_s)}")
+    workers = cast("list[Row]", status.get("workers") or [])
+    if workers:
+        line.append(", ").append_text(_workers(workers))
     return line
+
+
+def _workers(workers: list[Row]) -> Text:
+    """How many serve, and what is the matter with the others."""
+    serving = sum(worker.get("state") == "serving" for worker in workers)
+    if serving == len(workers):
+        return Text(f"{serving} worker{'s' if serving > 1 else ''}")
+    others = ", ".join(
+        f"{printable(worker.get('worker'))} {printable(worker.get('state'))}"
+        for worker in workers
+        if worker.get("state") != "serving"
+    )
+    return Text(f"{serving} of {len(workers)} workers serve ({others})", style="not dim red")
 
 
 def _pool_line(name: str, pool: Row) -> Text:

@@ -1,5 +1,6 @@
 """The commands against a running admin server: what they print and how they end."""
 
+import io
 import json
 import os
 import socket
@@ -423,3 +424,22 @@ def test_something_else_at_the_socket_is_told(tmp_path: Path) -> None:
         thread.join()
     assert result.exit_code == 3
     assert "no balancer" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("states", "told"),
+    [
+        (["serving"], ", 1 worker\n"),
+        (["serving", "serving"], ", 2 workers\n"),
+        (["serving", "hung", "down"], ", 1 of 3 workers serve (1 hung, 2 down)\n"),
+    ],
+)
+def test_the_headline_tells_of_the_workers(states: list[str], told: str) -> None:
+    from rich.console import Console
+
+    from balancer.cli.table import status_tables
+
+    workers = [{"worker": number, "state": state} for number, state in enumerate(states)]
+    out = Console(width=100, record=True, file=io.StringIO())
+    out.print(status_tables({"instance": "i", "workers": workers}, now=0.0, width=100))
+    assert told in "\n".join(line.rstrip() for line in out.export_text().splitlines()) + "\n"
