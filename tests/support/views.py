@@ -1,6 +1,7 @@
 """Backend views for tests: say what matters, the rest is a plain healthy backend."""
 
 from balancer.core.backend import AdminState, BackendId, BackendView
+from balancer.core.board import NO_CELL
 from healthcheck.core.verdict import Health
 
 
@@ -14,6 +15,7 @@ def view(
     on_trial: bool = False,
     limit: int | None = None,
     reason: str = "",
+    cell: int = NO_CELL,
 ) -> BackendView:
     return BackendView(
         id=BackendId("web", address),
@@ -25,6 +27,7 @@ def view(
         limit=limit,
         reason=reason,
         since=0.0,
+        cell=cell,
     )
 
 
