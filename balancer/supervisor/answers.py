@@ -42,15 +42,15 @@ class Answers:
                 await self._news.wait()
         return come()
 
-    async def confirmed(self, slots: Iterable[Slot], number: int) -> tuple[str, ...]:
-        """Return when all that serve have confirmed up to `number`; else in time who has not.
+    async def confirmed(self, slots: Iterable[Slot]) -> tuple[str, ...]:
+        """Return when all that serve have confirmed what they were told; else in time who has not.
 
         A worker that is just starting is told everything anew, so it is never behind.
         """
-        asked = list(slots)
+        asked = [(slot, slot.asked) for slot in slots]
 
         def behind() -> list[Slot]:
-            return [slot for slot in asked if slot.planned and slot.applied < number]
+            return [slot for slot, number in asked if slot.planned and slot.applied < number]
 
         await self.until(lambda: not behind())
         return tuple(slot.label for slot in behind())

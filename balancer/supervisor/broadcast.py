@@ -59,13 +59,12 @@ class Broadcast:
 
     def say(self, message: Message) -> None:
         for slot in self.slots:
-            if slot.channel is not None:
-                slot.channel.send(message)
+            slot.say(message)
 
     def say_to_retiring(self, message: Message) -> None:
         for slot in self.slots:
-            if slot.retiring and slot.channel is not None:
-                slot.channel.send(message)
+            if slot.retiring:
+                slot.say(message)
 
     def brief(self) -> None:
         """Tell every worker everything anew."""
@@ -77,13 +76,13 @@ class Broadcast:
         if slot.channel is None:
             return
         if with_board:
-            slot.channel.send(Memory(), [self._memory])
+            slot.say(Memory(), [self._memory])
         held = list(self._owner.sockets().items())
         for start in range(0, len(held), DESCRIPTORS_MAX):
             some = held[start : start + DESCRIPTORS_MAX]
-            slot.channel.send(Sockets(tuple(key for key, _ in some)), [sock for _, sock in some])
+            slot.say(Sockets(tuple(key for key, _ in some)), [sock for _, sock in some])
         slot.accepts = self.accepts_of(slot)
-        slot.channel.send(self._owner.plan(slot, self.answers.next_number()))
+        slot.say(self._owner.plan(slot, self.answers.next_number()))
 
     def accepts_of(self, slot: Slot) -> tuple[int, ...]:
         """The slots that this worker is to accept for."""
@@ -98,13 +97,13 @@ class Broadcast:
             wanted = self.accepts_of(slot)
             if slot.channel is not None and wanted != slot.accepts:
                 slot.accepts = wanted
-                slot.channel.send(Accept(self.answers.next_number(), wanted))
+                slot.say(Accept(self.answers.next_number(), wanted))
 
     async def accept(self) -> None:
         """Let the workers accept clients; returns when they have heard."""
         self.accepting = True
         self.tell_accepts()
-        await self.answers.confirmed(self.slots, self.answers.number)
+        await self.answers.confirmed(self.slots)
 
     async def one_serves(self, within_s: float) -> bool:
         """Whether a worker is there within that time."""
@@ -112,7 +111,7 @@ class Broadcast:
 
     async def confirmed(self) -> tuple[str, ...]:
         """Return when all that has been said is in force everywhere; in time, where it is not."""
-        return await self.answers.confirmed(self.slots, self.answers.number)
+        return await self.answers.confirmed(self.slots)
 
     async def running(self, backend: BackendId) -> list[RunningExchange]:
         """What runs on a backend, as far as workers say in time."""

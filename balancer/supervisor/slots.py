@@ -1,5 +1,6 @@
 """One worker slot as the supervisor knows it: its process, its channel, and what it has confirmed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -8,6 +9,7 @@ import trio
 from balancer.core.restarts import Restarts
 from balancer.supervisor.watchdog import Pulse
 from balancer.worker.channel import Channel
+from balancer.worker.messages import Message
 
 
 class Process(Protocol):
@@ -29,7 +31,8 @@ class Process(Protocol):
 class Slot:
     """A place for one worker.
 
-    `planned`: the worker has confirmed its plan. `accepts`: the slots that it was told to accept
+    `asked` and `applied`: up to which number it was told, and has confirmed. `planned`: the worker
+    has confirmed its plan. `accepts`: the slots that it was told to accept
     for. `retiring`: nobody is to follow the worker that is there.
     """
 
@@ -37,6 +40,7 @@ class Slot:
     row: int
     process: Process | None = None
     channel: Channel | None = None
+    asked: int = 0
     applied: int = 0
     planned: bool = False
     accepts: tuple[int, ...] = ()
@@ -64,6 +68,12 @@ class Slot:
     def label(self) -> str:
         pid = f" (process {self.process.pid})" if self.process is not None else ""
         return f"worker {self.number}{pid}"
+
+    def say(self, message: Message, handles: Sequence[object] = ()) -> None:
+        """Say it, if anybody is there."""
+        if self.channel is not None:
+            self.asked = max(self.asked, getattr(message, "number", 0))
+            self.channel.send(message, handles)
 
     def lost(self) -> None:
         """Forget the worker that was here."""
