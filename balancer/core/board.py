@@ -108,6 +108,7 @@ class Board:
             raise OtherLayout(f"the board has layout {layout}, not {LAYOUT}")
         if len(view) < board_bytes(self.rows, self.cells):
             raise OtherLayout("the board is cut short")
+        self.header = self._words[:HEADER]
         self.owners = self._words[HEADER : HEADER + self.cells]
 
     def parts(self, number: int) -> tuple[memoryview, memoryview, memoryview, memoryview]:

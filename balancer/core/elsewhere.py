@@ -6,7 +6,7 @@ for the pool to decide.
 
 from collections.abc import Iterable
 
-from balancer.core.board import BoardRow
+from balancer.core.board import USED_AT, BoardRow
 
 # Up to so many counts are read before every pick; where there are more, every 10 ms.
 FRESH_MAX = 32
@@ -17,6 +17,7 @@ class Elsewhere:
 
     def __init__(self, row: BoardRow) -> None:
         self._board = row.board
+        self._header = row.board.header
         self._own = row.number
         self._cells = 0
         self._end = 0
@@ -41,7 +42,7 @@ class Elsewhere:
     @property
     def sees_any(self) -> bool:
         """Whether there is anything to look at."""
-        return bool(self._rows) or self._board.used != self._used
+        return bool(self._rows) or self._header[USED_AT] != self._used
 
     @property
     def is_large(self) -> bool:
@@ -50,7 +51,7 @@ class Elsewhere:
 
     def news(self) -> list[int] | None:
         """What is in flight elsewhere, by cell from `start` on; None when all is as last time."""
-        if self._board.used != self._used:
+        if self._header[USED_AT] != self._used:
             self._find_rows()
         rows = self._rows
         if not rows:

@@ -42,15 +42,10 @@ class Queue:
 
     def first(self, avoid: Collection[str]) -> Entry | None:
         """The entry of the first seat that has room and is not at an address in `avoid`."""
-        aside: list[Entry] = []
-        found = self._first(avoid, aside)
-        for entry in aside:
-            heappush(self._heap, entry)
-        return found
-
-    def _first(self, avoid: Collection[str], aside: list[Entry]) -> Entry | None:
         heap, seats = self._heap, self._seats
-        while heap:
+        aside: list[Entry] = []
+        found: Entry | None = None
+        while heap and found is None:
             entry = heap[0]
             seat = seats[entry[2]]
             if entry is not seat.entry:
@@ -64,8 +59,10 @@ class Queue:
             elif seat.address in avoid:
                 aside.append(heappop(heap))
             else:
-                return entry
-        return None
+                found = entry
+        for entry in aside:
+            heappush(heap, entry)
+        return found
 
     def moved(self, seat: Seat, before: Entry) -> None:
         """The seat had this entry, the first of all or set aside, and has moved back."""

@@ -210,6 +210,7 @@ def test_who_comes_back_in_time_finds_its_cell() -> None:
     assert cells.cell(named("a")) == cell
     assert board.counts([cell]) == [Counts(0, 5, 0)]
     cells.cell(named("b"))
+    cells.keep([named("a"), named("b")])
     assert cells.cell(named("c")) == NO_CELL, "one that came back is not given away"
 
 

@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from balancer.core.backend import BackendView
+from balancer.core.policies import POLICIES, make_policy
 from tests.support.ranked import FEW, MANY, Ranked, policy_of
 from tests.support.views import view, views
 
@@ -179,6 +180,11 @@ def longest_run(picks: Sequence[str]) -> int:
         run = run + 1 if before == after else 1
         longest = max(longest, run)
     return longest
+
+
+@pytest.mark.parametrize(("name", "by_load"), POLICIES.items())
+def test_a_policy_has_a_name(name: str, by_load: bool) -> None:
+    assert make_policy(name, None).compares is by_load
 
 
 # ---- the cursor ----------------------------------------------------------------------------------
