@@ -1,12 +1,11 @@
-"""The answer on its way down: its head judged and rewritten, its body passed on as it comes.
+"""The head of an answer on its way down: judged, rewritten, and handed on with the body behind it.
 
-Never holds more than one read of the body. What breaks is told apart by side: the backend's fault
-is BODY_CUT or BODY_STALLED, the client's is CLIENT_LEFT or CLIENT_STALLED.
+What becomes of the body: `balancer.proxy.answer_body`.
 """
 
 import trio
 
-from balancer.core.fields import head_length_of, response_bytes, trailer_bytes
+from balancer.core.fields import head_length_of, response_bytes
 from balancer.core.framing import (
     CHUNKED,
     UNTIL_CLOSE,
@@ -18,13 +17,13 @@ from balancer.core.framing import (
 )
 from balancer.core.message import BadMessage, ResponseHead
 from balancer.core.outcome import Failure, broke_before_answer, refuses_reuse
+from balancer.proxy.answer_body import pass_body, send_to_client, to_client
 from balancer.proxy.exchange_state import Exchange
 from balancer.proxy.faults import AttemptFailed, failure_of
 from balancer.proxy.handover import AnswerBegun
 from balancer.proxy.idle import UpstreamConnection
-from balancer.wire.chunks import ChunkReader, chunk
 from balancer.wire.h11_heads import parse_response_head
-from balancer.wire.streams import PeerClosed, cut, receive, receive_head, send
+from balancer.wire.streams import PeerClosed, receive_head
 from balancer.wire.waiting import Interrupted
 
 # nginx reads an answer's head into 8 KiB; cookies and policies of real backends need more.
@@ -71,7 +70,7 @@ async def pass_answer(exchange: Exchange, connection: UpstreamConnection) -> tup
         # RFC 9110 6.6.1: who passes on an answer without a date says when it came.
         date=None if head.values(b"date") else exchange.service.http_date(),
     )
-    await _pass_body(exchange, connection, out, framing, down)
+    await pass_body(exchange, connection, out, framing, down)
     whole = framing.kind is not BodyKind.UNTIL_CLOSE and not connection.buffer
     return head.status, whole and wants_keep_alive(head.minor, head.fields)
 
@@ -87,10 +86,10 @@ async def pass_rest(
     exchange.record.status = head.status
     out = begun.out
     if begun.content:
-        await _to_client(exchange, out, begun.content)
+        await to_client(exchange, out, begun.content)
         out = b""
     framing = CHUNKED if head.chunked else Framing(BodyKind.LENGTH, begun.left)
-    await _pass_body(exchange, connection, out, framing, framing)
+    await pass_body(exchange, connection, out, framing, framing)
     return head.status, head.keep_alive and not connection.buffer
 
 
@@ -120,7 +119,7 @@ async def _final_head(exchange: Exchange, connection: UpstreamConnection) -> Res
                 head_length=None,
                 panic=False,
             )
-            await _send_to_client(exchange, interim)
+            await send_to_client(exchange, interim)
             exchange.continued = True
         exchange.expect_head(response_s)
     raise AttemptFailed(Failure.BAD_ANSWER, f"more than {INTERIM_MAX} interim answers")
@@ -151,114 +150,3 @@ async def _next_head(
             answer_bytes=len(buffer),
         )
         raise AttemptFailed(failure) from exc
-
-
-async def _pass_body(
-    exchange: Exchange,
-    connection: UpstreamConnection,
-    out: bytes,
-    framing: Framing,
-    down: Framing,
-) -> None:
-    """Send the head `out` and then the body, the head with what has come of the body already."""
-    try:
-        if framing.kind is BodyKind.CHUNKED:
-            await _pass_chunks(exchange, connection, out, down)
-        elif framing.kind is BodyKind.UNTIL_CLOSE:
-            await _pass_until_close(exchange, connection, out, down)
-        else:
-            await _pass_length(exchange, connection, out, framing.length)
-    except BaseException:
-        if down.kind is BodyKind.UNTIL_CLOSE and exchange.answer_begun:
-            # Only a reset tells this client that what it has is not the whole.
-            cut(exchange.sock)
-        raise
-
-
-async def _pass_length(
-    exchange: Exchange, connection: UpstreamConnection, out: bytes, left: int
-) -> None:
-    buffer = connection.buffer
-    piece = bytes(buffer[:left])
-    del buffer[: len(piece)]
-    left -= len(piece)
-    await _to_client(exchange, out + piece, len(piece))
-    while left:
-        piece = await _from_backend(exchange, connection)
-        if not piece:
-            raise AttemptFailed(Failure.BODY_CUT)
-        if len(piece) > left:
-            buffer += piece[left:]
-            piece = piece[:left]
-        left -= len(piece)
-        await _to_client(exchange, piece, len(piece))
-
-
-async def _pass_chunks(
-    exchange: Exchange, connection: UpstreamConnection, out: bytes, down: Framing
-) -> None:
-    reader = ChunkReader()
-    chunked = down.kind is BodyKind.CHUNKED
-    while True:
-        try:
-            piece = reader.take(connection.buffer)
-        except BadMessage as exc:
-            # Nothing of it shown yet: still to be hidden behind another backend's answer.
-            failure = Failure.BODY_CUT if exchange.answer_begun else Failure.BAD_ANSWER
-            raise AttemptFailed(failure, exc.sentence) from exc
-        if piece:
-            out += chunk(piece) if chunked else piece
-        if reader.done and chunked:
-            out += trailer_bytes(reader.trailers)
-        if out:
-            await _to_client(exchange, out, len(piece))
-            out = b""
-        if reader.done:
-            return
-        if not reader.hungry:
-            continue
-        arrived = await _from_backend(exchange, connection)
-        if not arrived:
-            raise AttemptFailed(Failure.BODY_CUT)
-        connection.buffer += arrived
-
-
-async def _pass_until_close(
-    exchange: Exchange, connection: UpstreamConnection, out: bytes, down: Framing
-) -> None:
-    chunked = down.kind is BodyKind.CHUNKED
-    piece = bytes(connection.buffer)
-    connection.buffer.clear()
-    if piece:
-        out += chunk(piece) if chunked else piece
-    await _to_client(exchange, out, len(piece))
-    while piece := await _from_backend(exchange, connection):
-        await _to_client(exchange, chunk(piece) if chunked else piece, len(piece))
-    if chunked:
-        await _to_client(exchange, trailer_bytes(()))
-
-
-async def _from_backend(exchange: Exchange, connection: UpstreamConnection) -> bytes:
-    try:
-        return await receive(connection.sock, exchange.waiter, exchange.answer_deadline())
-    except Interrupted as exc:
-        raise AttemptFailed(failure_of(exc, Failure.BODY_STALLED)) from exc
-    except OSError as exc:
-        raise AttemptFailed(Failure.BODY_CUT) from exc
-
-
-async def _to_client(exchange: Exchange, data: bytes, content: int = 0) -> None:
-    if not exchange.answer_begun:
-        exchange.answer_begun = True
-        exchange.record.answer_at = trio.current_time()
-    await _send_to_client(exchange, data)
-    exchange.record.bytes_down += content
-
-
-async def _send_to_client(exchange: Exchange, data: bytes) -> None:
-    try:
-        await send(exchange.sock, exchange.waiter, data, exchange.service.limits.body_s)
-    except Interrupted as exc:
-        raise AttemptFailed(failure_of(exc, Failure.CLIENT_STALLED)) from exc
-    except OSError as exc:
-        raise AttemptFailed(Failure.CLIENT_LEFT) from exc

@@ -13,13 +13,14 @@ from balancer.core.fields import trailer_bytes
 from balancer.core.outcome import Failure, broke_before_answer
 from balancer.proxy.answer import pass_answer, pass_rest
 from balancer.proxy.exchange_state import Exchange
-from balancer.proxy.faults import AttemptFailed, Stopped, failure_of
+from balancer.proxy.faults import AttemptFailed, failure_of
 from balancer.proxy.handover import Begun
 from balancer.proxy.idle import UpstreamConnection
+from balancer.proxy.upload import upload
 from balancer.telemetry.record import AttemptRecord
 from balancer.wire.dial import DialFailed, dial
-from balancer.wire.streams import send, send_now
-from balancer.wire.waiting import Interrupted, Waiter
+from balancer.wire.streams import send_now
+from balancer.wire.waiting import Interrupted
 
 
 async def run_attempt(
@@ -135,7 +136,7 @@ async def _talk_both_ways(
     failed: AttemptFailed | None = None
     answered = (0, False)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_upload, exchange, connection, rest)
+        nursery.start_soon(upload, exchange, connection, rest)
         try:
             answered = await pass_answer(exchange, connection)
         except AttemptFailed as exc:
@@ -148,41 +149,3 @@ async def _talk_both_ways(
     if not exchange.body_sent:
         exchange.keep_alive = False
     return status, reusable and exchange.body_sent
-
-
-async def _upload(exchange: Exchange, connection: UpstreamConnection, rest: bytes) -> None:
-    """Send the rest of the request.
-
-    Failures of the client's end the attempt. Where the backend takes no more, its answer, or the
-    lack of one, says why.
-    """
-    waiter = Waiter(exchange.service.timekeeper)
-    try:
-        await _send_rest(exchange, connection, waiter, rest)
-        exchange.body_sent = True
-    except AttemptFailed as exc:
-        exchange.upload_failed(Stopped(exc.failure, exc.detail))
-    except Interrupted as exc:
-        exchange.upload_failed(Stopped(failure_of(exc, Failure.SEND_STALLED)))
-    except OSError:
-        pass
-    exchange.upload_ended(exchange.pool.limits.response_s)
-
-
-async def _send_rest(
-    exchange: Exchange, connection: UpstreamConnection, waiter: Waiter, rest: bytes
-) -> None:
-    body, idle_s = exchange.body, exchange.pool.limits.idle_s
-    end_sent = body.complete
-    if rest:
-        await send(connection.sock, waiter, rest, idle_s)
-    pause_s = exchange.service.limits.body_s
-    if exchange.client_waits:
-        pause_s += exchange.pool.limits.response_s  # the backend's time to say 100 comes first
-    while piece := await body.next(waiter, pause_s):
-        exchange.body_begun()
-        pause_s = exchange.service.limits.body_s
-        await send(connection.sock, waiter, body.encoded(piece), idle_s)
-        exchange.record.bytes_up = body.bytes_taken
-    if body.chunked and not end_sent:
-        await send(connection.sock, waiter, trailer_bytes(body.trailers), idle_s)

@@ -32,3 +32,8 @@ def failure_of(interruption: Interrupted, timed_out: Failure) -> Failure:
         return interruption.failure
     assert isinstance(interruption, TimedOut)
     return timed_out
+
+
+def failure_behind(cause: OSError | Interrupted, *, timed_out: Failure, broken: Failure) -> Failure:
+    """The same where a connection may have broken instead."""
+    return failure_of(cause, timed_out) if isinstance(cause, Interrupted) else broken

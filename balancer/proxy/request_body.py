@@ -6,7 +6,7 @@ from balancer.core.outcome import Failure
 from balancer.proxy.faults import AttemptFailed, failure_of
 from balancer.wire.chunks import ChunkReader, chunk
 from balancer.wire.network import Sock
-from balancer.wire.streams import receive_within
+from balancer.wire.streams import receive_within, taken
 from balancer.wire.waiting import Interrupted, Waiter
 
 # Form posts and API calls fit; Pingora keeps as much.
@@ -70,6 +70,17 @@ class RequestBody:
             self._buffer += arrived
         return b""
 
+    @property
+    def unkept(self) -> int:
+        """How many bytes are still to come that may pass unread and unkept."""
+        return 0 if self._chunks is not None or self.replayable or self._buffer else self._left
+
+    def passed_by(self, left: int) -> None:
+        """The body has moved on without coming through here; `left` bytes of it are to come."""
+        self.bytes_taken += self._left - left
+        self._left = left
+        self.complete = not left
+
     def encoded(self, piece: bytes) -> bytes:
         """A piece as it goes on the wire; nothing for nothing."""
         return chunk(piece) if self._chunks is not None and piece else piece
@@ -79,8 +90,7 @@ class RequestBody:
             piece = self._chunks.take(self._buffer)
             self.complete = self._chunks.done
         else:
-            piece = bytes(self._buffer[: self._left])
-            del self._buffer[: len(piece)]
+            piece = taken(self._buffer, self._left)
             self._left -= len(piece)
             self.complete = not self._left
         self.bytes_taken += len(piece)

@@ -10,6 +10,8 @@ from typing import Protocol, TypeAlias
 
 import trio
 
+from balancer.wire.pipes import Pipes
+
 SockAddr: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | str
 """What connect() and bind() take: (host, port) for IPv4, four values for IPv6, a path for unix."""
 
@@ -59,6 +61,10 @@ class Network(Protocol):
         """Whether its sockets can stand in an epoll set."""
         return False
 
+    def pipes(self, source: Sock, sink: Sock) -> Pipes | None:  # noqa: ARG002 - a network without
+        """The pipes through which the kernel moves bytes between these two; None: copy them."""
+        return None
+
     async def resolve(self, host: str, port: int) -> tuple[tuple[int, SockAddr], ...]:
         """Addresses of a name as (family, sockaddr), best first; OSError when there is none."""
         ...
@@ -73,8 +79,14 @@ class _KernelSocket(socket.socket):
         return sock, address
 
 
+_PLAIN = (socket.socket, _KernelSocket)
+
+
 class KernelNetwork:
     """The operating system's own sockets, waited for through trio."""
+
+    def __init__(self) -> None:
+        self._pipes = Pipes()
 
     def adopted(self, descriptor: int) -> Sock:
         """The socket behind a descriptor that another process has handed over; owns it now."""
@@ -101,6 +113,10 @@ class KernelNetwork:
 
     def epolls(self) -> bool:
         return hasattr(select, "epoll")
+
+    def pipes(self, source: Sock, sink: Sock) -> Pipes | None:
+        # These types and no others: what is sent on a TLS socket must not go past its coding.
+        return self._pipes if type(source) in _PLAIN and type(sink) in _PLAIN else None
 
     async def resolve(self, host: str, port: int) -> tuple[tuple[int, SockAddr], ...]:
         found = await trio.to_thread.run_sync(

@@ -91,9 +91,15 @@ async def receive_head(
         buffer += data
     if end > limit:
         raise BadMessage(too_large, f"the head is longer than {limit} bytes")
-    head = bytes(buffer[: end + 4])
-    del buffer[: end + 4]
-    return head
+    return taken(buffer, end + 4)
+
+
+def taken(buffer: bytearray, size: int) -> bytes:
+    """The first `size` bytes of `buffer`, or what there is, removed from it; copied once."""
+    with memoryview(buffer) as view:
+        data = bytes(view[:size])
+    del buffer[:size]
+    return data
 
 
 async def linger(sock: Sock, waiter: Waiter) -> None:

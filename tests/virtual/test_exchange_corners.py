@@ -296,7 +296,7 @@ async def test_a_hidden_failure_leaves_no_reset_behind(autojump_clock: MockClock
 async def test_a_crash_in_a_body_is_a_visible_break(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from balancer.proxy import answer as module
+    from balancer.proxy import answer_body as module
 
     reads = 0
 

@@ -1,0 +1,162 @@
+"""The body of an answer on its way down: moved by the kernel where it can be, else copied.
+
+Never holds more than one read, or one pipe, of it. What breaks is told apart by side: the backend's
+fault is BODY_CUT or BODY_STALLED, the client's is CLIENT_LEFT or CLIENT_STALLED.
+"""
+
+import trio
+
+from balancer.core.fields import trailer_bytes
+from balancer.core.framing import BodyKind, Framing
+from balancer.core.message import BadMessage
+from balancer.core.outcome import Failure
+from balancer.proxy.exchange_state import Exchange
+from balancer.proxy.faults import AttemptFailed, failure_behind, failure_of
+from balancer.proxy.idle import UpstreamConnection
+from balancer.wire.chunks import ChunkReader, chunk
+from balancer.wire.splice import SPLICE_BYTES_MIN, UNTIL_END, SinkBroke, SourceBroke, splice
+from balancer.wire.streams import cut, receive, send, taken
+from balancer.wire.waiting import Interrupted
+
+
+async def pass_body(
+    exchange: Exchange,
+    connection: UpstreamConnection,
+    out: bytes,
+    framing: Framing,
+    down: Framing,
+) -> None:
+    """Send the head `out` and then the body, the head with what has come of the body already."""
+    try:
+        if framing.kind is BodyKind.CHUNKED:
+            await _pass_chunks(exchange, connection, out, down)
+        elif framing.kind is BodyKind.UNTIL_CLOSE:
+            await _pass_until_close(exchange, connection, out, down)
+        else:
+            await _pass_length(exchange, connection, out, framing.length)
+    except BaseException:
+        if down.kind is BodyKind.UNTIL_CLOSE and exchange.answer_begun:
+            # Only a reset tells this client that what it has is not the whole.
+            cut(exchange.sock)
+        raise
+
+
+async def _pass_length(
+    exchange: Exchange, connection: UpstreamConnection, out: bytes, left: int
+) -> None:
+    buffer = connection.buffer
+    piece = taken(buffer, left)
+    left -= len(piece)
+    await to_client(exchange, out + piece, len(piece))
+    if left >= SPLICE_BYTES_MIN:
+        left = await _splice_down(exchange, connection, left)
+    while left:
+        piece = await _from_backend(exchange, connection)
+        if not piece:
+            raise AttemptFailed(Failure.BODY_CUT)
+        if len(piece) > left:
+            buffer += piece[left:]
+            piece = piece[:left]
+        left -= len(piece)
+        await to_client(exchange, piece, len(piece))
+
+
+async def _pass_chunks(
+    exchange: Exchange, connection: UpstreamConnection, out: bytes, down: Framing
+) -> None:
+    reader = ChunkReader()
+    chunked = down.kind is BodyKind.CHUNKED
+    while True:
+        try:
+            piece = reader.take(connection.buffer)
+        except BadMessage as exc:
+            # Nothing of it shown yet: still to be hidden behind another backend's answer.
+            failure = Failure.BODY_CUT if exchange.answer_begun else Failure.BAD_ANSWER
+            raise AttemptFailed(failure, exc.sentence) from exc
+        if piece:
+            out += chunk(piece) if chunked else piece
+        if reader.done and chunked:
+            out += trailer_bytes(reader.trailers)
+        if out:
+            await to_client(exchange, out, len(piece))
+            out = b""
+        if reader.done:
+            return
+        if not reader.hungry:
+            continue
+        arrived = await _from_backend(exchange, connection)
+        if not arrived:
+            raise AttemptFailed(Failure.BODY_CUT)
+        connection.buffer += arrived
+
+
+async def _pass_until_close(
+    exchange: Exchange, connection: UpstreamConnection, out: bytes, down: Framing
+) -> None:
+    chunked = down.kind is BodyKind.CHUNKED
+    if piece := taken(connection.buffer, len(connection.buffer)):
+        out += chunk(piece) if chunked else piece
+    await to_client(exchange, out, len(piece))
+    if not chunked:
+        await _splice_down(exchange, connection, UNTIL_END)
+    while piece := await _from_backend(exchange, connection):
+        await to_client(exchange, chunk(piece) if chunked else piece, len(piece))
+    if chunked:
+        await to_client(exchange, trailer_bytes(()))
+
+
+async def _splice_down(exchange: Exchange, connection: UpstreamConnection, left: int) -> int:
+    """Let the kernel move `left` bytes; how many the caller still has to look for."""
+    pipes = exchange.service.network.pipes(connection.sock, exchange.sock)
+    if pipes is None:
+        return left
+    record = exchange.record
+
+    def passed(count: int) -> None:
+        record.bytes_down += count
+
+    try:
+        return await splice(
+            connection.sock,
+            exchange.sock,
+            pipes,
+            left,
+            exchange.waiter,
+            read_deadline=exchange.answer_deadline,
+            write_s=exchange.service.limits.body_s,
+            passed=passed,
+        )
+    except SourceBroke as exc:
+        failure = failure_behind(exc.cause, timed_out=Failure.BODY_STALLED, broken=Failure.BODY_CUT)
+        raise AttemptFailed(failure) from exc
+    except SinkBroke as exc:
+        failure = failure_behind(
+            exc.cause, timed_out=Failure.CLIENT_STALLED, broken=Failure.CLIENT_LEFT
+        )
+        raise AttemptFailed(failure) from exc
+
+
+async def _from_backend(exchange: Exchange, connection: UpstreamConnection) -> bytes:
+    try:
+        return await receive(connection.sock, exchange.waiter, exchange.answer_deadline())
+    except Interrupted as exc:
+        raise AttemptFailed(failure_of(exc, Failure.BODY_STALLED)) from exc
+    except OSError as exc:
+        raise AttemptFailed(Failure.BODY_CUT) from exc
+
+
+async def to_client(exchange: Exchange, data: bytes, content: int = 0) -> None:
+    if not exchange.answer_begun:
+        exchange.answer_begun = True
+        exchange.record.answer_at = trio.current_time()
+    await send_to_client(exchange, data)
+    exchange.record.bytes_down += content
+
+
+async def send_to_client(exchange: Exchange, data: bytes) -> None:
+    try:
+        await send(exchange.sock, exchange.waiter, data, exchange.service.limits.body_s)
+    except Interrupted as exc:
+        raise AttemptFailed(failure_of(exc, Failure.CLIENT_STALLED)) from exc
+    except OSError as exc:
+        raise AttemptFailed(Failure.CLIENT_LEFT) from exc
