@@ -93,6 +93,8 @@ class Desk:
         self._parts.ending.ask(Haste.NOW if now else Haste.LIMITED)
 
     async def reload(self) -> Done:
+        # Before that, no worker could take in who waits at a listener that is to go.
+        await self._parts.accepting.wait()
         return await self._parts.reloading.reload()
 
     async def upgrade(self) -> Done:

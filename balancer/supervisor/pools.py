@@ -180,6 +180,7 @@ class Pools:
         self._keep_cells()
         self.changed.set()
         self._tick_scope.cancel()  # it goes by the new books
+        self._stir()
 
     def _carry_over(
         self,
