@@ -7,12 +7,12 @@ import errno
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-import structlog
 import trio
 
 from balancer.admin.connection import AdminConnection, refusal_of, say_at_once
 from balancer.admin.messages import AdminReply, AdminRequest, error_reply
 from balancer.core.message import BadMessage
+from balancer.telemetry.logs import get_logger
 from balancer.wire.network import Network, Sock
 
 Answer: TypeAlias = Callable[[AdminRequest], Awaitable[AdminReply]]
@@ -24,7 +24,7 @@ CONNECTIONS_MAX = 64
 OVERLOAD = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 OVERLOAD_PAUSE_S = 0.1
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 async def serve(listener: Sock, network: Network, answer: Answer) -> None:

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-import structlog
 import trio
+
+from balancer.telemetry.logs import get_logger
 
 # A night of flapping fits; beyond that the log file is the archive.
 KEPT = 4096
@@ -115,7 +116,7 @@ class EventLog:
         self._events: deque[Event] = deque(maxlen=kept)
         self._last = 0
         self._added = trio.Event()
-        self._log = structlog.get_logger()
+        self._log = get_logger()
 
     @property
     def last(self) -> int:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import structlog
 import trio
 
 from balancer.admin import api, health, server
@@ -28,6 +27,7 @@ from balancer.supervisor.reload_plan import weights_of
 from balancer.supervisor.reloading import Load, Reloading
 from balancer.supervisor.state_file import StateStore
 from balancer.supervisor.takeover import Adopted
+from balancer.telemetry.logs import get_logger
 from balancer.wire.network import Network, Sock
 from balancer.worker.messages import LogPlan, SocketKey
 
@@ -74,7 +74,7 @@ class Instance:
         document = around.store.load()
         ledger = Ledger.of(weights_of(settings), overlay_of(document))
         for note in ledger.notes:
-            structlog.get_logger().warning("state.entry_dropped", because=note)
+            get_logger().warning("state.entry_dropped", because=note)
         self.pools = Pools(
             settings,
             {name: ledger.entries(name) for name in settings.pools},

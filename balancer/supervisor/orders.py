@@ -5,7 +5,6 @@ An order is acknowledged only when it would survive a crash. What cannot be save
 
 from collections.abc import Callable, Mapping
 
-import structlog
 import trio
 
 from balancer.admin.control import Done, NotApplied
@@ -16,6 +15,7 @@ from balancer.supervisor.changes import backend_change
 from balancer.supervisor.events import EventLog
 from balancer.supervisor.pools import Pools
 from balancer.supervisor.state_file import StateStore
+from balancer.telemetry.logs import get_logger
 
 # Health changes are saved in the background, at most this often; orders at once.
 SAVE_EVERY_S = 1.0
@@ -35,7 +35,7 @@ class Orders:
         self._pools = pools
         self._store = store
         self._events = events
-        self._log = structlog.get_logger()
+        self._log = get_logger()
         self._one_at_a_time = trio.Lock()
 
     async def give(

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-import structlog
-
 from balancer.core.snapshot import PoolSnapshot
 from balancer.supervisor.events import EventKind, EventLog
 from balancer.supervisor.pool_book import PoolBook
 from balancer.supervisor.reporting import KIND_OF_CHANGE
+from balancer.telemetry.logs import get_logger
 from healthcheck.core.health_table import Change
 
 
@@ -16,7 +15,7 @@ class PoolEvents:
 
     def __init__(self, events: EventLog) -> None:
         self._events = events
-        self._log = structlog.get_logger()
+        self._log = get_logger()
         self._troubled: set[str] = set()  # nobody has been left since a panic
 
     def tell(self, book: PoolBook, changes: Sequence[Change], before: PoolSnapshot) -> None:

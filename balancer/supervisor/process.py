@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import structlog
 import trio
 
 from balancer.admin.control import Done, NotApplied
@@ -37,7 +36,7 @@ from balancer.supervisor.state_file import (
 )
 from balancer.supervisor.takeover import Orphans, adopted, gather, orphans_are_left
 from balancer.telemetry.line_sink import FileSink
-from balancer.telemetry.logs import configure
+from balancer.telemetry.logs import configure, get_logger
 from balancer.wire.network import KernelNetwork, Sock
 from balancer.worker.memory import board_in, new_memory
 from balancer.worker.messages import SHARED, LogPlan, SocketKey
@@ -53,7 +52,7 @@ SIGNALS = (
 # Each says in one sentence what keeps an instance from starting.
 CANNOT_START = (AlreadyRunning, NoPlace, SocketPlaceTaken, CannotListen, StateUnreadable)
 WORKERS_ENDING = ".workers"
-_log = structlog.get_logger()
+_log = get_logger()
 
 
 def run_instance(

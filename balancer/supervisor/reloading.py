@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-import structlog
 import trio
 
 from balancer.admin.control import Done, NotApplied
@@ -22,6 +21,7 @@ from balancer.supervisor.listeners import CannotListen
 from balancer.supervisor.orders import Orders
 from balancer.supervisor.pools import Pools
 from balancer.supervisor.reload_plan import CannotReload, ReloadPlan, plan_reload
+from balancer.telemetry.logs import get_logger
 
 # A file on a disk that hangs is not waited for any longer.
 LOAD_S_MAX = 10.0
@@ -74,7 +74,7 @@ class Reloading:
         self._events = events
         self._stopping = stopping
         self._one_at_a_time = trio.Lock()
-        self._log = structlog.get_logger()
+        self._log = get_logger()
 
     async def reload(self) -> Done:
         """Go by the file as it is now; `Done.message` says what changed.

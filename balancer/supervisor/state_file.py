@@ -12,16 +12,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-import structlog
 import trio
 
 from balancer.admin.control import NotApplied
+from balancer.telemetry.logs import get_logger
 
 # Raised when an older version could misread the document.
 FORMAT = 1
 _READ_BYTES = 1 << 20
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class StateNotSaved(NotApplied):

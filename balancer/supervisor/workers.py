@@ -6,7 +6,6 @@ It decides nothing about pools, and opens no socket; what is said to them is in 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import count
 
-import structlog
 import trio
 
 from balancer.core.board import Board
@@ -14,6 +13,7 @@ from balancer.supervisor.broadcast import Broadcast, Owner
 from balancer.supervisor.introductions import Introduction, introduced
 from balancer.supervisor.slots import Process, Slot
 from balancer.supervisor.watchdog import LOOK_S, Finding
+from balancer.telemetry.logs import get_logger
 from balancer.worker.channel import Channel, ChannelClosed
 from balancer.worker.messages import (
     Applied,
@@ -46,7 +46,7 @@ class Workers(Broadcast):
         self._board = board
         self._launch = launch
         self._ending = trio.Event()
-        self._log = structlog.get_logger()
+        self._log = get_logger()
         self._tasks: trio.Nursery | None = None
 
     async def run(self) -> None:

@@ -1,84 +1,83 @@
-"""structlog for what changes and what goes wrong: one line each, JSON or for a terminal.
+"""What changes and what goes wrong: one line each, by structlog, which is not there from the start.
 
-Lines go through the same sink as access lines, to standard error, so a stuck terminal or pipe never
-holds up the event loop.
+structlog brings rich, pygments and asyncio with it: a fifth of what a worker has to import, and
+7 MiB. So it comes with the first line that is written, or by `load`, which whoever serves calls soon
+after it began to: a program that is being replaced may not find its files later.
 """
 
-import io
-import json as json_text
-import logging
-import os
-from collections.abc import MutableMapping
-from typing import Any, TextIO
-
-import structlog
+from dataclasses import dataclass
+from typing import Any
 
 from balancer.telemetry.line_sink import LineSink
 
 
-class _SinkLogger:
-    """The last hop of structlog: a rendered line into a sink."""
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    sink: LineSink
+    json: bool
+    level: str
+    colours: bool
 
-    def __init__(self, sink: LineSink) -> None:
-        self._sink = sink
 
-    def msg(self, message: str) -> None:
-        self._sink.write(message.encode("utf-8", "backslashreplace") + b"\n")
+class _Structlog:
+    """structlog, and what was chosen for it before it is there."""
 
-    debug = info = warning = error = critical = exception = log = fatal = msg
+    def __init__(self) -> None:
+        self._choice: _Choice | None = None
+        self._there = False
+
+    def choose(self, choice: _Choice) -> None:
+        self._choice = choice
+        if self._there:
+            self._obey(choice)
+
+    def logger(self) -> Any:
+        import structlog  # noqa: PLC0415  # not from the start
+
+        if not self._there:
+            self._there = True
+            self._obey(self._choice)
+        return structlog.get_logger()
+
+    def _obey(self, choice: _Choice | None) -> None:
+        from balancer.telemetry.log_lines import set_up  # noqa: PLC0415  # imports structlog
+
+        if choice is not None:
+            set_up(choice.sink, json=choice.json, level=choice.level, colours=choice.colours)
+
+
+_structlog = _Structlog()
+
+
+class Logger:
+    """Writes lines: an event's name (`thing.what`) and its fields."""
+
+    def debug(self, event: str, **fields: object) -> None:
+        _structlog.logger().debug(event, **fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        _structlog.logger().info(event, **fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        _structlog.logger().warning(event, **fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        _structlog.logger().error(event, **fields)
+
+    def exception(self, event: str, **fields: object) -> None:
+        """An error, with the exception that is being handled."""
+        _structlog.logger().exception(event, **fields)
+
+
+def get_logger() -> Logger:
+    return Logger()
 
 
 def configure(sink: LineSink, *, json: bool, level: str, colours: bool) -> None:
-    """Send every structlog line of this process to `sink`."""
-    renderer: structlog.typing.Processor
-    if json:
-        renderer = structlog.processors.JSONRenderer(_dumps)
-    else:
-        renderer = structlog.dev.ConsoleRenderer(
-            colors=colours and not os.environ.get("NO_COLOR"),
-            exception_formatter=_escaped_traceback,
-        )
-    processors: list[structlog.typing.Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    if json:
-        processors.append(structlog.processors.format_exc_info)
-    else:
-        processors.append(_escaped)
-    structlog.configure(
-        processors=[*processors, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[level.upper()]
-        ),
-        logger_factory=lambda *_: _SinkLogger(sink),
-        cache_logger_on_first_use=False,
-    )
+    """Send every line of this process to `sink`."""
+    _structlog.choose(_Choice(sink, json, level, colours))
 
 
-def _escaped(
-    _logger: object, _method: str, event: MutableMapping[str, object]
-) -> MutableMapping[str, object]:
-    """Control bytes made visible, so that nothing a client sent can forge or colour a line."""
-    for key, value in event.items():
-        if isinstance(value, str):
-            event[key] = _visible(value)
-    return event
-
-
-def _escaped_traceback(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
-    """A traceback whose messages, which may quote a client, hold no control bytes either."""
-    plain = io.StringIO()
-    structlog.dev.plain_traceback(plain, exc_info)
-    out.write("\n".join(map(_visible, plain.getvalue().split("\n"))))
-
-
-def _visible(text: str) -> str:
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-
-
-def _dumps(event: object, **options: Any) -> str:
-    """JSON in which DEL is escaped like every other control byte."""
-    return json_text.dumps(event, **options).replace("\x7f", "\\u007f")
+def load() -> None:
+    """Import what lines are made with; takes some 50 ms of CPU, so rather in a thread."""
+    _structlog.logger()

@@ -8,9 +8,12 @@ import trio
 
 from balancer.telemetry.access_log import Render, render_console, render_json
 from balancer.telemetry.line_sink import FileSink
-from balancer.telemetry.logs import configure
+from balancer.telemetry.logs import configure, load
 from balancer.telemetry.record import ExchangeRecord
 from balancer.worker.messages import LogPlan
+
+# What log lines are made with is no part of a start; by then a worker serves.
+LOAD_AFTER_S = 1.0
 
 
 class FileLines:
@@ -30,6 +33,8 @@ class FileLines:
             self._sinks.start_soon(self._logs.run)
             if self._access is not None:
                 self._start(self._access)
+            await trio.sleep(LOAD_AFTER_S)
+            await trio.to_thread.run_sync(load)
             await trio.sleep_forever()
 
     def access(self, record: ExchangeRecord) -> None:

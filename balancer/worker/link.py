@@ -10,11 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-import structlog
 import trio
 
 from balancer.core.backend import BackendId
 from balancer.core.board import CONNECTIONS_AT, EXCHANGES_AT, Board
+from balancer.telemetry.logs import get_logger
 from balancer.telemetry.record import ExchangeRecord
 from balancer.wire.network import Network, Sock
 from balancer.worker.channel import DESCRIPTORS_MAX, Channel, ChannelClosed
@@ -85,7 +85,7 @@ class Link:
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
-        self._log = structlog.get_logger()
+        self._log = get_logger()
         self._memory: object = None
         self._board: Board | None = None
         self._arrived: dict[SocketKey, Sock] = {}

@@ -7,11 +7,11 @@ fails, and a name without any answer yet is no reason not to start.
 import socket
 from collections.abc import Iterable
 
-import structlog
 import trio
 
 from balancer.core.address import Address, parse_address
 from balancer.core.backend import BackendId
+from balancer.telemetry.logs import get_logger
 from balancer.wire.dial import Target
 from balancer.wire.network import Network
 
@@ -27,7 +27,7 @@ class Names:
         self._found: dict[str, tuple[Target, ...]] = {}
         self._names: dict[str, Address] = {}
         self._wanted = trio.Event()
-        self._log = structlog.get_logger()
+        self._log = get_logger()
 
     def targets(self, backend: BackendId) -> tuple[Target, ...]:
         """Where to dial, best first; () while the name is not known."""

@@ -5,7 +5,6 @@ import random
 from collections.abc import Callable
 from functools import lru_cache
 
-import structlog
 import trio
 
 from balancer.core.backend import BackendId, BackendView
@@ -17,6 +16,7 @@ from balancer.core.snapshot import PoolSnapshot, assembled
 from balancer.proxy.faults import GoingAway, Stopped
 from balancer.proxy.pool import Pool, PoolLimits, Report
 from balancer.proxy.service import Running, Service
+from balancer.telemetry.logs import get_logger
 from balancer.telemetry.record import ExchangeRecord
 from balancer.wire.network import Network
 from balancer.wire.waiting import Timekeeper
@@ -48,7 +48,7 @@ class Worker:
         rng: random.Random,
         report: Report,
     ) -> None:
-        self._log = structlog.get_logger()
+        self._log = get_logger()
         self._row = board.row(plan.row)
         self._rng = rng
         self._report = report

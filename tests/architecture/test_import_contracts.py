@@ -49,6 +49,11 @@ VIOLATIONS = {
         ("healthcheck.monitor", "httpcore"),
         ("balancer.wire.network", "httpcore"),
     ],
+    "structlog-behind-logs": [
+        ("balancer.worker.link", "structlog"),
+        ("balancer.supervisor.events", "structlog"),
+        ("balancer.telemetry.metrics", "structlog"),
+    ],
     "cli-is-light": [("balancer.cli", "trio"), ("balancer.cli.main", "httpx")],
     "terminal-in-cli-only": [("balancer.supervisor", "click"), ("healthcheck.monitor", "rich")],
     "rehearsal-below-cli": [("balancer.rehearsal", "balancer.cli.main")],
@@ -129,8 +134,56 @@ def test_lint_imports_itself_fails_on_a_copy_with_a_violation(tmp_path: Path) ->
     assert "balancer.core.backend -> trio" in ran.stdout
 
 
-@pytest.mark.parametrize("heavy", ["trio", "httpx", "pydantic", "asyncio"])
+@pytest.mark.parametrize("heavy", ["trio", "httpx", "pydantic", "asyncio", "rich", "structlog"])
 def test_the_command_line_loads_without(heavy: str) -> None:
     """What `balancer --help` imports is what an operator waits for."""
-    program = f"import sys, balancer.cli.main; sys.exit({heavy!r} in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    assert heavy not in loaded_by("import balancer.cli.main")
+
+
+@pytest.mark.parametrize(
+    "heavy",
+    [
+        "balancer.config",
+        "balancer.supervisor",
+        "balancer.admin",
+        "healthcheck.monitor",
+        "healthcheck.probing",
+        "asyncio",
+        "click",
+        "httpcore",
+        "httpx",
+        "prometheus_client",
+        "pydantic",
+        "pygments",
+        "rich",
+        "structlog",
+        "tomllib",
+    ],
+)
+def test_a_worker_starts_without(heavy: str) -> None:
+    """What a worker imports is what clients wait for when it replaces another, and its memory."""
+    assert heavy not in loaded_by("import balancer.worker.process")
+
+
+def test_a_worker_has_all_it_needs_for_its_log_before_its_files_may_be_gone() -> None:
+    program = """
+import trio, trio.testing
+from balancer.worker.lines import LOAD_AFTER_S, FileLines
+async def main():
+    with trio.move_on_after(LOAD_AFTER_S + 1):
+        await FileLines().run()
+trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+"""
+    assert {"structlog", "balancer.telemetry.log_lines"} <= loaded_by(program)
+
+
+@cache
+def loaded_by(program: str) -> frozenset[str]:
+    """The modules that are there after `program` has run in an interpreter of its own."""
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{program}\nimport sys\nprint(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return frozenset(ran.stdout.split())

@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from balancer.telemetry.line_sink import MemorySink
-from balancer.telemetry.logs import configure
+from balancer.telemetry.logs import configure, get_logger
 
 NASTY = "\x1b[31m\r\n\x00\x7f\x9b\u202ered"
 
@@ -29,7 +29,7 @@ def crash() -> Exception:
 
 def test_a_json_line_loads_back(sink: MemorySink) -> None:
     configure(sink, json=True, level="info", colours=False)
-    structlog.get_logger().warning("name.unknown", backend="a:1", because="no answer", tries=2)
+    get_logger().warning("name.unknown", backend="a:1", because="no answer", tries=2)
     [line] = sink.lines
     told = json.loads(line)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", told.pop("timestamp"))
@@ -44,7 +44,7 @@ def test_a_json_line_loads_back(sink: MemorySink) -> None:
 
 def test_a_json_line_is_ascii_without_control_bytes_whatever_it_says(sink: MemorySink) -> None:
     configure(sink, json=True, level="info", colours=False)
-    structlog.get_logger().error("x", said=NASTY, raw=NASTY.encode(), exc_info=crash())
+    get_logger().error("x", said=NASTY, raw=NASTY.encode(), exc_info=crash())
     [line] = sink.lines
     assert all(0x20 <= byte <= 0x7E for byte in line.removesuffix(b"\n"))
     told = json.loads(line)
@@ -54,7 +54,7 @@ def test_a_json_line_is_ascii_without_control_bytes_whatever_it_says(sink: Memor
 
 def test_a_console_line_is_readable(sink: MemorySink) -> None:
     configure(sink, json=False, level="info", colours=False)
-    structlog.get_logger().info("listener.open", because="listening on é")
+    get_logger().info("listener.open", because="listening on é")
     [line] = sink.lines
     assert re.fullmatch(
         r"\S+Z \[info +\] listener.open +because='?listening on é'?\n", line.decode()
@@ -63,14 +63,14 @@ def test_a_console_line_is_readable(sink: MemorySink) -> None:
 
 def test_what_a_client_sent_can_neither_colour_nor_forge_a_line(sink: MemorySink) -> None:
     configure(sink, json=False, level="info", colours=False)
-    structlog.get_logger().info("x", said=NASTY, raw=NASTY.encode(), listed=[NASTY])
+    get_logger().info("x", said=NASTY, raw=NASTY.encode(), listed=[NASTY])
     [line] = sink.lines
     assert line.decode().removesuffix("\n").isprintable()
 
 
 def test_a_traceback_on_a_console_has_lines_and_nothing_else_unprintable(sink: MemorySink) -> None:
     configure(sink, json=False, level="info", colours=False)
-    structlog.get_logger().error("connection.crashed", exc_info=crash())
+    get_logger().error("connection.crashed", exc_info=crash())
     [entry] = sink.lines
     lines = entry.decode().splitlines()
     assert len(lines) > 3
@@ -93,7 +93,7 @@ def test_colours_need_a_terminal_and_no_color_refuses_them(
     if no_color is not None:
         monkeypatch.setenv("NO_COLOR", no_color)
     configure(sink, json=False, level="info", colours=terminal)
-    structlog.get_logger().info("x")
+    get_logger().info("x")
     assert (b"\x1b[" in sink.lines[0]) is coloured
 
 
@@ -108,7 +108,7 @@ def test_colours_need_a_terminal_and_no_color_refuses_them(
 )
 def test_only_what_is_asked_for_is_written(sink: MemorySink, level: str, heard: list[str]) -> None:
     configure(sink, json=True, level=level, colours=False)
-    log = structlog.get_logger()
+    log = get_logger()
     for name in ("debug", "info", "warning", "error"):
         getattr(log, name)(name)
     assert [json.loads(line)["event"] for line in sink.lines] == heard
@@ -116,5 +116,5 @@ def test_only_what_is_asked_for_is_written(sink: MemorySink, level: str, heard: 
 
 def test_a_text_that_is_no_unicode_is_written_all_the_same(sink: MemorySink) -> None:
     configure(sink, json=False, level="info", colours=False)
-    structlog.get_logger().info("x", path="\udc80")
+    get_logger().info("x", path="\udc80")
     assert b"udc80" in sink.lines[0]
