@@ -49,7 +49,7 @@ class PlainClient(UnderWay):
 
 def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat on purpose
     client: PlainClient, data: bytes
-) -> Generator[Watch, None, Handover | None]:
+) -> Generator[Watch | None, None, Handover | None]:
     """Answer the request at the start of `data`; None: it is answered, the client may ask again.
 
     What is left of `data` is in `client.pending` afterwards. Crashes of ours before the pick are
@@ -98,6 +98,7 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
         first = sent_head + data[request.size : end] if request.length else sent_head
 
         # ---- the request goes up ----------------------------------------------------------------
+        yield None
         connection = service.idle.take(backend, began, rest_limit(request.idempotent))
         if connection is None:
             handover = Begun(*so_far, connection, first, written=False)
@@ -168,7 +169,9 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
         if arrived:
             out += answer[response.size :]
             left -= arrived
+        yield None
         record.answer_at = arrived_at
+        took = len(answer)
         while True:
             try:
                 sent = client.sock.send(out)
@@ -181,19 +184,21 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
             record.bytes_down += arrived
             if not left:
                 break
+            if took == READ_BYTES_MAX:
+                watch.ready = True
             waiter.move_deadline(now() + limits.idle_s)
             try:
                 yield watch
                 out = connection.sock.recv(READ_BYTES_MAX)
             except BlockingIOError:
-                out, arrived = b"", 0
+                out, arrived, took = b"", 0, 0
                 continue
             except Interrupted as exc:
                 waiter.interrupt(exc)
                 out = b""
             except OSError:
                 out = b""
-            arrived = len(out)
+            arrived = took = len(out)
             if not 0 < arrived <= left:
                 connection.buffer += out
                 handover = Begun(

@@ -12,8 +12,7 @@ from balancer.proxy.idle import IdleConnections
 from balancer.proxy.pool import Pool
 from balancer.telemetry.record import ExchangeRecord
 from balancer.wire.dial import Target
-from balancer.wire.epoll_lane import EpollLane
-from balancer.wire.lane import Lane, TaskLane
+from balancer.wire.lane import Lane
 from balancer.wire.network import Network
 from balancer.wire.waiting import Timekeeper, Waiter
 
@@ -67,7 +66,7 @@ class Service:
     _ids: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.lane = EpollLane() if self.network.epolls() else TaskLane()
+        self.lane = Lane(self.network)
 
     def new_request_id(self) -> bytes:
         """128 random bits; unique enough to find one exchange in a year of logs."""

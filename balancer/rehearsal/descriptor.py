@@ -40,6 +40,12 @@ class SockHost(Protocol):
     def forget(self, sock: "MemorySock") -> None: ...
 
 
+class Noticing(Protocol):
+    """Whoever wants to hear that a socket has become readable."""
+
+    def notice(self, sock: "MemorySock") -> None: ...
+
+
 class MemorySock:
     """A non-blocking stream socket without a kernel; the calls of `wire.network.Sock`."""
 
@@ -54,6 +60,7 @@ class MemorySock:
         self.options: dict[tuple[int, int], int | bytes] = {}
         self.duplicates: list[MemorySock] = []  # other descriptors of this listening socket
         self.closing = False  # closed, but for the duplicates
+        self.edges: Noticing | None = None  # the set that tells of it
         self._waiters: list[_Waiter | None] = [None, None]
 
     def fileno(self) -> int:
@@ -160,7 +167,9 @@ class MemorySock:
             raise trio.ClosedResourceError("another task closed this fd")
 
     def wake(self) -> None:
-        """Wake the waiters whose wait has come true."""
+        """Wake the waiters whose wait has come true, and tell of what has become readable."""
+        if self.open and self.edges is not None and self.is_readable():
+            self.edges.notice(self)
         reader, writer = self._waiters
         if self.open and reader is not None and self.is_readable():
             self._waiters[_READ] = None

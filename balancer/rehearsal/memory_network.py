@@ -14,6 +14,7 @@ import trio
 
 from balancer.rehearsal.addresses import canonical, family_of, is_ip
 from balancer.rehearsal.descriptor import MemorySock, fail
+from balancer.rehearsal.edges import MemoryEdges
 from balancer.rehearsal.hosts import Host, World
 from balancer.rehearsal.links import Link
 from balancer.rehearsal.tcp_socket import TcpSock
@@ -53,6 +54,9 @@ class HostNetwork(Network):
         if sock.fileno() < 0:
             raise ValueError("file descriptor cannot be a negative integer (-1)")
         return _own(sock).has_left()
+
+    def edges(self) -> MemoryEdges:
+        return MemoryEdges()
 
     async def resolve(self, host: str, port: int) -> tuple[tuple[int, SockAddr], ...]:
         """Look the name up in the table of names; socket.gaierror when it is not there."""

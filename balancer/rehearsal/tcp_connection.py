@@ -94,6 +94,8 @@ class TcpConnection(MemorySock):
         data = bytes(memoryview(self.inbox)[:size])
         if not peek:
             del self.inbox[:size]
+            if self.inbox and self.edges is not None:
+                self.edges.notice(self)  # a short read: as if the rest had come only now
             # Like Linux, open the window only when it is worth a packet.
             if self.incoming is not None and len(self.inbox) * 2 <= self.receive_capacity:
                 self.incoming.advance()

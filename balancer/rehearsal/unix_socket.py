@@ -129,6 +129,8 @@ class UnixSock(MemorySock):
         data = bytes(memoryview(self.inbox)[:size])
         if not peek:
             del self.inbox[:size]
+            if self.inbox and self.edges is not None:
+                self.edges.notice(self)  # a short read: as if the rest had come only now
             if self.peer is not None:
                 self.peer.wake()
         return data

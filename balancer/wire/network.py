@@ -57,9 +57,9 @@ class Network(Protocol):
         """Whether the peer reset or fully closed the connection; a half-close is not leaving."""
         ...
 
-    def epolls(self) -> bool:
-        """Whether its sockets can stand in an epoll set."""
-        return False
+    def edges(self) -> "Edges":
+        """An empty set of sockets that tells which of them have become readable."""
+        ...
 
     def pipes(self, source: Sock, sink: Sock) -> Pipes | None:  # noqa: ARG002 - a network without
         """The pipes through which the kernel moves bytes between these two; None: copy them."""
@@ -67,6 +67,30 @@ class Network(Protocol):
 
     async def resolve(self, host: str, port: int) -> tuple[tuple[int, SockAddr], ...]:
         """Addresses of a name as (family, sockaddr), best first; OSError when there is none."""
+        ...
+
+
+# In the mask of an edge: the peer's end, or a reset, is there or behind the bytes that are.
+ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+
+
+class Edges(Protocol):
+    """A set of sockets, waited for by one task; each change to readable is told once."""
+
+    def add(self, sock: Sock) -> None:
+        """Tell of `sock` from now on, until it is closed; at once if it is readable."""
+        ...
+
+    def poll(self, most: int, /) -> list[tuple[int, int]]:
+        """At most so many that have become readable: `fileno()` and mask. Does not wait."""
+        ...
+
+    async def wait(self) -> None:
+        """Return when there is something to poll, or after `wake`."""
+        ...
+
+    def wake(self) -> None:
+        """End the wait under way."""
         ...
 
 
@@ -111,8 +135,8 @@ class KernelNetwork:
         poller.register(sock.fileno(), 0)
         return any(events & (select.POLLERR | select.POLLHUP) for _, events in poller.poll(0))
 
-    def epolls(self) -> bool:
-        return hasattr(select, "epoll")
+    def edges(self) -> "Edges":
+        return _KernelEdges()
 
     def pipes(self, source: Sock, sink: Sock) -> Pipes | None:
         # These types and no others: what is sent on a TLS socket must not go past its coding.
@@ -123,3 +147,25 @@ class KernelNetwork:
             lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), abandon_on_cancel=True
         )
         return tuple((int(family), sockaddr) for family, _, _, _, sockaddr in found)  # type: ignore[misc]
+
+
+class _KernelEdges:
+    """An edge-triggered epoll set, itself waited for through trio."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+
+    def add(self, sock: Sock) -> None:
+        self._epoll.register(sock.fileno(), select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
+
+    def poll(self, most: int, /) -> list[tuple[int, int]]:
+        return self._epoll.poll(0, most)
+
+    async def wait(self) -> None:
+        try:
+            await trio.lowlevel.wait_readable(self._epoll.fileno())
+        except trio.ClosedResourceError:
+            pass
+
+    def wake(self) -> None:
+        trio.lowlevel.notify_closing(self._epoll.fileno())

@@ -1,0 +1,58 @@
+"""A set of sockets of the memory network that tells which have become readable, as epoll does.
+
+More edges than the kernel's: every change at a socket that is readable is one. None is missing.
+"""
+
+import select
+
+import trio
+
+from balancer.rehearsal.descriptor import MemorySock
+from balancer.wire.network import Sock
+
+
+class MemoryEdges:
+    """`balancer.wire.network.Edges`; tells in the order in which things happened."""
+
+    def __init__(self) -> None:
+        self._news: dict[int, MemorySock] = {}
+        self._sleeper: trio.lowlevel.Task | None = None
+
+    def add(self, sock: Sock) -> None:
+        if not isinstance(sock, MemorySock):
+            raise TypeError(f"{sock!r} is not a socket of the memory network")
+        sock.edges = self
+        if sock.is_readable():
+            self.notice(sock)
+
+    def notice(self, sock: MemorySock) -> None:
+        """There is something to read, or the end."""
+        self._news[sock.number] = sock
+        self.wake()
+
+    def poll(self, most: int, /) -> list[tuple[int, int]]:
+        numbers = list(self._news)[:most]
+        socks = [self._news.pop(number) for number in numbers]
+        return [(sock.number, _mask(sock)) for sock in socks if sock.open]
+
+    async def wait(self) -> None:
+        if self._news:
+            await trio.lowlevel.checkpoint()
+            return
+        self._sleeper = trio.lowlevel.current_task()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._sleeper = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def wake(self) -> None:
+        if self._sleeper is not None:
+            trio.lowlevel.reschedule(self._sleeper)
+            self._sleeper = None
+
+
+def _mask(sock: MemorySock) -> int:
+    ended = sock.receive_shut or sock.has_left()
+    return select.EPOLLIN | (select.EPOLLRDHUP if ended else 0)
