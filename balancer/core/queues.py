@@ -24,11 +24,12 @@ class Queue:
 
     def __init__(self, seats: Sequence[Seat], start: int, end: int) -> None:
         self._seats = seats
-        self._heap: list[Entry] = []
+        self._heap = [(seat.load, seat.due, seat.index) for seat in seats[start:end]]
+        for entry in self._heap:
+            seats[entry[2]].entry = entry
+        heapify(self._heap)
         # Beyond this, entries that are out of date are swept out; seldom enough to cost nothing.
         self._most = 2 * (end - start) + 16
-        for seat in seats[start:end]:
-            self.enter(seat)
 
     def enter(self, seat: Seat) -> None:
         """Put the seat where it belongs now; an entry that it has counts no more."""
@@ -86,7 +87,7 @@ class Queues:
         steady = [seat for seat in seats if not seat.view.on_trial]
         self._seats = steady + [seat for seat in seats if seat.view.on_trial]
         self._trials_from = len(steady)
-        self._by_address = {seat.address: seat for seat in self._seats}
+        self._by_address: dict[str, Seat] | None = None
         self._weight = sum(seat.weight for seat in seats)
         for index, seat in enumerate(self._seats):
             seat.index = index
@@ -124,7 +125,10 @@ class Queues:
 
         Otherwise who fails would be due again before the others are, and get all first attempts.
         """
-        seats = [self._by_address[address] for address in avoid if address in self._by_address]
+        if self._by_address is None:
+            self._by_address = {seat.address: seat for seat in self._seats}
+        found = [self._by_address.get(address) for address in avoid]
+        seats = [seat for seat in found if seat is not None]
         step = TURN // (self._weight - sum(seat.weight for seat in seats))
         for seat in seats:
             seat.due += step

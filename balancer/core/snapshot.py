@@ -99,7 +99,7 @@ def pool_snapshot(
         views=tuple(backends),
         pending=frozenset(pending),
         panic=panic,
-        numbers=numbers_of(backends),
+        numbers=_numbers(usable, len(wanted)),
         ejectable=ejectable,
         eject_after=eject_after,
     )
@@ -141,7 +141,11 @@ def assembled(
 def numbers_of(views: Sequence[BackendView]) -> str:
     """`2 of 3 backends available`, of those that would take requests if they were well."""
     wanted = _wanted(views)
-    return f"{sum(view.available for view in wanted)} of {len(wanted)} backends available"
+    return _numbers(sum(view.available for view in wanted), len(wanted))
+
+
+def _numbers(usable: int, wanted: int) -> str:
+    return f"{usable} of {wanted} backends available"
 
 
 def _wanted(views: Sequence[BackendView]) -> list[BackendView]:
