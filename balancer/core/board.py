@@ -192,6 +192,7 @@ class Board:
                 if count:
                     ours[part][cell] += count
                     row[part][cell] = 0
-        ours[0][EXCHANGES_AT] += row[0][EXCHANGES_AT]
+        if row[0][EXCHANGES_AT]:  # nothing is written where nothing was counted
+            ours[0][EXCHANGES_AT] += row[0][EXCHANGES_AT]
         for words in (row[0], row[1]):
             words[:] = memoryview(bytes(words.nbytes)).cast("q")

@@ -27,6 +27,7 @@ class Cells:
         A backend that comes back before its cell has gone to another finds its counts there.
         """
         owner = owner_of(backend)
+        self._learn()
         self._left.pop(owner, None)
         cell = self._cells.get(owner)
         return self._give(owner) if cell is None else cell
@@ -37,6 +38,14 @@ class Cells:
         for owner, cell in self._cells.items():
             if owner not in wanted:
                 self._left.setdefault(owner, cell)
+
+    def _learn(self) -> None:
+        """Know the cells that another supervisor has given, while one takes over from the other."""
+        for cell in range(len(self._cells), self._board.cells):
+            owner = self._board.owners[cell]
+            if not owner:
+                return
+            self._cells[owner] = cell
 
     def _give(self, owner: int) -> int:
         cell = self._fresh()

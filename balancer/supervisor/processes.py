@@ -59,19 +59,28 @@ class AdoptedProcess:
 
 
 class ProcessCrew:
-    """Implements `balancer.supervisor.crew.Crew`: workers that dial `path`, where `listener` is."""
+    """Implements `balancer.supervisor.crew.Crew`: workers that dial `path`, where `listener` is.
 
-    def __init__(self, path: Path, listener: Sock, memory: int) -> None:
+    `first`: where it is until we have taken over, and `settle` says that we have.
+    """
+
+    def __init__(
+        self, path: Path, listener: Sock, memory: int, *, first: Path | None = None
+    ) -> None:
         self.memory: object = memory
         self.board = board_in(memory)
-        self._path = path
+        self._paths = [path] if first is None else [path, first]
         self._listener = listener
+
+    def settle(self) -> None:
+        """From now on workers find us where they will always find us."""
+        del self._paths[1:]
 
     async def launch(self, slot: int) -> ChildProcess:
         # This process's interpreter and options, so that the same code is found; a process group of
         # its own, since what a terminal sends to us is not for workers.
         child = await trio.lowlevel.open_process(
-            [sys.executable, *_options(), "-m", WORKER, str(slot), str(self._path)],
+            [sys.executable, *_options(), "-m", WORKER, str(slot), *map(str, self._paths)],
             stdin=subprocess.DEVNULL,
             process_group=0,
         )

@@ -10,10 +10,11 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
+import msgspec
 import trio
 
 from balancer.worker.messages import Message, Word, decoded, encoded
@@ -26,6 +27,8 @@ DESCRIPTORS_MAX = 200
 _HEAD = struct.Struct("!IH")
 _READ_BYTES = 256 * 1024
 _FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+W = TypeVar("W")
 
 
 class ChannelClosed(Exception):
@@ -52,11 +55,15 @@ class Channel(Protocol):
         ...
 
 
-class KernelChannel:
-    """A channel over a connected, non-blocking unix stream socket, which it owns."""
+class SocketChannel(Generic[W]):
+    """A channel over a connected, non-blocking unix stream socket, which it owns.
 
-    def __init__(self, sock: socket.socket) -> None:
+    `decode` makes words of bytes; ValueError where they are none.
+    """
+
+    def __init__(self, sock: socket.socket, decode: Callable[[bytes], W]) -> None:
         self._sock = sock
+        self._decode = decode
         self._waiting: deque[tuple[memoryview, list[int]]] = deque()
         self._waiting_bytes = 0
         self._more = trio.Event()
@@ -64,7 +71,7 @@ class KernelChannel:
         self._arrived: deque[int] = deque()
         self._closed = False
 
-    def send(self, message: Message, handles: Sequence[object] = ()) -> None:
+    def send(self, message: msgspec.Struct, handles: Sequence[object] = ()) -> None:
         """Send now what the socket takes; handles are duplicated, so the caller keeps its own."""
         if self._closed:
             return
@@ -112,7 +119,7 @@ class KernelChannel:
                 await trio.lowlevel.wait_writable(self._sock)
             self._flush()
 
-    async def receive(self) -> tuple[Word, list[object]]:
+    async def receive(self) -> tuple[W, list[object]]:
         while (found := self._take()) is None:
             if self._closed:
                 raise ChannelClosed("it was closed here")
@@ -138,7 +145,7 @@ class KernelChannel:
                 whole = len(data) - len(data) % 4
                 self._arrived.extend(array.array("i", data[:whole]))
 
-    def _take(self) -> tuple[Word, list[object]] | None:
+    def _take(self) -> tuple[W, list[object]] | None:
         if len(self._buffer) < _HEAD.size:
             return None
         size, count = _HEAD.unpack_from(self._buffer)
@@ -152,7 +159,7 @@ class KernelChannel:
             raise ChannelClosed("descriptors were lost on the way: too many are open here")
         handles: list[object] = [self._arrived.popleft() for _ in range(count)]
         try:
-            return decoded(body), handles
+            return self._decode(body), handles
         except ValueError as exc:
             _close_all([handle for handle in handles if isinstance(handle, int)])
             raise ChannelClosed(f"it speaks another version: {exc}") from exc
@@ -169,6 +176,13 @@ class KernelChannel:
         self._more.set()
         trio.lowlevel.notify_closing(self._sock)
         self._sock.close()
+
+
+class KernelChannel(SocketChannel[Word]):
+    """The one between supervisor and worker."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock, decoded)
 
 
 def _number_of(handle: object) -> int:

@@ -234,8 +234,8 @@ class Link:
             case LetGo(number):
                 worker.sockets.let_go()
                 self._say(Applied(number))
-            case Drain(limit_s):
-                worker.drain(NO_LIMIT if limit_s is None else limit_s)
+            case Drain(limit_s, patient):
+                worker.drain(NO_LIMIT if limit_s is None else limit_s, patient=patient)
             case Cut(number, backend):
                 self._say(Applied(number, worker.cut(backend)))
             case Ask(number, backend):

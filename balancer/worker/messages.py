@@ -124,10 +124,12 @@ class LetGo(Message, frozen=True):
 class Drain(Message, frozen=True):
     """Take nothing new, let what runs finish, cut it after `limit_s`, and end; None: no limit.
 
-    May be said again with another limit.
+    `patient`: clients whose connection rests are not dismissed, who might be about to send: they
+    leave with their next answer, or by themselves. May be said again otherwise.
     """
 
     limit_s: float | None
+    patient: bool = False
 
 
 class Cut(Message, frozen=True):
@@ -213,7 +215,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Word] = msgspec.msgpack.Decoder(Word)
 
 
-def encoded(message: Message) -> bytes:
+def encoded(message: msgspec.Struct) -> bytes:
     """The message as bytes."""
     return _encoder.encode(message)
 

@@ -1,7 +1,8 @@
 """A worker as a process of its own: signals, the line to its supervisor, and an end.
 
 Started by exec, with the number of its slot and the path of the supervisor's socket; everything else
-it is told over that socket. It imports no configuration, no probes and no command line.
+it is told over that socket. A supervisor that is about to take over listens elsewhere until it has,
+which is a third argument. It imports no configuration, no probes and no command line.
 """
 
 import fcntl
@@ -12,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import trio
 
@@ -28,12 +30,12 @@ LOCK_ENDING = ".lock"
 
 def main() -> int:
     """Be the worker that the command line says; the exit code."""
-    slot, path = int(sys.argv[1]), sys.argv[2]
+    slot, paths = int(sys.argv[1]), sys.argv[2:]
     for number in LEFT_TO_THE_SUPERVISOR:
         signal.signal(number, signal.SIG_IGN)
-    lock = mark_as_there(path)
+    lock = mark_as_there(paths[0])
     try:
-        trio.run(_main, slot, path)
+        trio.run(_main, slot, paths)
     finally:
         os.close(lock)
     return 0
@@ -47,12 +49,9 @@ def mark_as_there(path: str) -> int:
     return descriptor
 
 
-async def _main(slot: int, path: str) -> None:
+async def _main(slot: int, paths: list[str]) -> None:
     lines = FileLines()
-
-    async def dial() -> Channel:
-        return await dialled(path)
-
+    dialler = Dialler(*paths)
     link = Link(
         Surroundings(
             slot=slot,
@@ -60,7 +59,7 @@ async def _main(slot: int, path: str) -> None:
             network=KernelNetwork(),
             rng=random.Random(),
             wall=time.time,
-            dial=dial,
+            dial=dialler.dial,
             board_of=lambda handle: board_in(_descriptor(handle)),
             sock_of=lambda handle: listening_socket(_descriptor(handle)),
             lines=lines,
@@ -82,6 +81,26 @@ async def _obey(signals: AsyncIterator[int], link: Link, lines: FileLines) -> No
             lines.reopen()
         else:
             link.leave()
+
+
+class Dialler:
+    """Finds the supervisor: `first`, where it has not taken over yet, and from then on at `path`.
+
+    So the worker of one that has not come to take over ends up with the one that goes on, which
+    has it end.
+    """
+
+    def __init__(self, path: str, first: str | None = None) -> None:
+        self._path = path
+        self._first = first
+
+    async def dial(self) -> Channel:
+        """A channel; OSError where nobody is."""
+        first, self._first = self._first, None
+        if first is not None:
+            with suppress(OSError):
+                return await dialled(first)
+        return await dialled(self._path)
 
 
 async def dialled(path: str) -> KernelChannel:

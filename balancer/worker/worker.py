@@ -72,6 +72,7 @@ class Worker:
         self._cutting = trio.CancelScope()
         self._asked_to_end = trio.Event()
         self._ended = trio.Event()
+        self._patient = False
         self.obey(plan)
 
     def obey(self, plan: Plan) -> None:
@@ -175,9 +176,13 @@ class Worker:
             self.service.idle.close()
             self._ended.set()
 
-    def drain(self, limit_s: float) -> None:
-        """Take nothing new, let what runs end, cut the rest after `limit_s`; again: another limit."""
+    def drain(self, limit_s: float, *, patient: bool = False) -> None:
+        """Take nothing new, let what runs end, cut the rest after `limit_s`; again: another limit.
+
+        `patient`: whose connection rests may stay until his next answer, or until he leaves.
+        """
         self.service.draining = True
+        self._patient = patient
         self._hurry.deadline = trio.current_time() + limit_s
         self._asked_to_end.set()
 
@@ -185,7 +190,8 @@ class Worker:
         with self._hurry:
             with trio.move_on_after(IDLE_GRACE_S):
                 await self._ended.wait()
-            await self._dismiss_resting()
+            if not self._patient:
+                await self._dismiss_resting()
             await self._ended.wait()
         running = list(self.service.running.values())
         for exchange in running:
@@ -230,7 +236,7 @@ class Worker:
             self.service.idle.sweep(now, self._limits_of)
             for exchange in list(self.service.running.values()):
                 exchange.notice_leaving(now - SWEEP_S)
-            if self.service.draining:
+            if self.service.draining and not self._patient:
                 await self._dismiss_resting()
 
     def _limits_of(self, backend: BackendId) -> PoolLimits | None:

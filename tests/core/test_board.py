@@ -226,3 +226,16 @@ def test_whoever_takes_the_board_over_knows_whose_the_cells_are() -> None:
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_an_owner_is_never_nobody(pool: str, address: str) -> None:
     assert owner_of(BackendId(pool, address)) != 0
+
+
+def test_two_supervisors_of_one_board_give_no_cell_twice() -> None:
+    """While one takes over from the other, both have backends come."""
+    memory = bytearray(board_bytes(2, 8))
+    before = Cells(lay_out(memory, 2, 8))
+    assert before.cell(named("a")) == 0
+    after = Cells(Board(memory))
+    assert after.cell(named("b")) == 1
+    assert before.cell(named("c")) == 2
+    assert after.cell(named("c")) == 2
+    assert after.cell(named("d")) == 3
+    assert before.cell(named("b")) == 1
