@@ -3,7 +3,7 @@ and whatever came before."""
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import combinations, pairwise
 
 import pytest
@@ -180,6 +180,20 @@ def longest_run(picks: Sequence[str]) -> int:
         run = run + 1 if before == after else 1
         longest = max(longest, run)
     return longest
+
+
+@EVERY_POLICY
+@pytest.mark.parametrize("avoid", [(), ("a",)])
+def test_who_was_full_for_long_is_neither_flooded_nor_forgotten(
+    name: str, avoid: Collection[str]
+) -> None:
+    candidates = (view("a", limit=1), view("b"), view("c"))
+    policy = policy_of(name, 1)
+    one_by_one(policy, candidates, 3)
+    for _ in range(300):
+        policy.pick(candidates, {"a": 1})
+    policy.pick(candidates, {}, avoid=avoid)  # a retry of what it has failed in the meantime
+    assert 9 <= one_by_one(policy, candidates, 30).count("a") <= 12
 
 
 @pytest.mark.parametrize(("name", "by_load"), POLICIES.items())
