@@ -51,6 +51,12 @@ class Ending:
         self._events.add(EventKind.INSTANCE_STOPPING, cause=cause, effect=effect)
         self.asked.set()
 
+    def pass_on(self) -> None:
+        """End without limit and without delay, because somebody else serves from now on."""
+        self._haste = Haste.NO_LIMIT
+        self._before.cancel()
+        self.asked.set()
+
     def ask_sooner(self) -> None:
         """End within the limit; where that changes nothing, now."""
         self.ask(Haste.LIMITED if self._haste < Haste.LIMITED else Haste.NOW)

@@ -6,10 +6,11 @@ nothing: it is told how many changes it missed.
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
+import msgspec
 import trio
 
 from balancer.telemetry.logs import get_logger
@@ -26,6 +27,8 @@ class EventKind(StrEnum):
     INSTANCE_STOPPED = "instance.stopped"
     INSTANCE_RELOADED = "instance.reloaded"
     RELOAD_FAILED = "instance.not_reloaded"
+    INSTANCE_HANDED_OVER = "instance.handed_over"
+    UPGRADE_FAILED = "instance.not_upgraded"
     LISTENER_OPEN = "listener.open"
     LISTENER_CLOSED = "listener.closed"
     BACKEND_ADDED = "backend.added"
@@ -56,6 +59,8 @@ EFFECT: Mapping[EventKind, str] = {
     EventKind.INSTANCE_STOPPED: "serves no more",
     EventKind.INSTANCE_RELOADED: "all of it is in force",
     EventKind.RELOAD_FAILED: "goes on as before",
+    EventKind.INSTANCE_HANDED_OVER: "finishes what it runs, and ends",
+    EventKind.UPGRADE_FAILED: "goes on as before",
     EventKind.LISTENER_OPEN: "accepts connections",
     EventKind.LISTENER_CLOSED: "accepts no more connections",
     EventKind.BACKEND_ADDED: "takes requests as soon as it is known to be healthy",
@@ -82,6 +87,7 @@ EFFECT: Mapping[EventKind, str] = {
 _ALARMING = frozenset(
     {
         EventKind.RELOAD_FAILED,
+        EventKind.UPGRADE_FAILED,
         EventKind.BACKEND_UNHEALTHY,
         EventKind.BACKEND_EJECTED,
         EventKind.WORKER_LOST,
@@ -164,6 +170,17 @@ class EventLog:
         gap: list[Mapping[str, object]] = [{"missed": missed}] if missed else []
         return gap + [asdict(event) for event in newer]
 
+    def go_on_from(self, last: int, kept: Sequence[Mapping[str, object]]) -> None:
+        """Put the changes of another log, whose newest has number `last`, before our own.
+
+        Ours get new numbers, so nobody may have read them yet. What makes no sense is left out.
+        """
+        before = [event for event in map(_read, kept) if event is not None]
+        ours = [replace(event, seq=event.seq + last) for event in self._events]
+        self._events.clear()
+        self._events.extend([*before, *ours])
+        self._last += last
+
     async def wait_newer(self, after: int) -> None:
         """Return when there is a change with a number above `after`."""
         while self._last <= after:
@@ -174,6 +191,14 @@ class EventLog:
         facts = {"pool": event.pool, "backend": event.backend}
         known = {name: value for name, value in facts.items() if value is not None}
         say(event.kind.value, **known, because=event.cause, effect=event.effect)
+
+
+def _read(event: Mapping[str, object]) -> Event | None:
+    """An event as `recent` has written it, perhaps in another version."""
+    try:
+        return msgspec.convert(event, Event)
+    except msgspec.ValidationError:
+        return None
 
 
 def _iso(wall: float) -> str:

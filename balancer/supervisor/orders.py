@@ -3,7 +3,7 @@
 An order is acknowledged only when it would survive a crash. What cannot be saved is not applied.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
@@ -37,12 +37,14 @@ class Orders:
         self._events = events
         self._log = get_logger()
         self._one_at_a_time = trio.Lock()
+        self._passed_on = False
 
     async def give(
         self, backend: BackendId, order: Callable[[Ledger], tuple[Ledger, Applied]]
     ) -> Done:
         """Carry out an order. Refused: it makes no sense; NotApplied: it could not be saved."""
         async with self._one_at_a_time:
+            self._check_ours()
             ledger, applied = order(self.ledger)
             if applied.changed:
                 await self._save_order(ledger, backend, applied.message)
@@ -60,6 +62,7 @@ class Orders:
         NotApplied: it could not be saved, and nothing has changed.
         """
         async with self._one_at_a_time:
+            self._check_ours()
             ledger = ledger_from(self.ledger)
             try:
                 await self._save(ledger)
@@ -68,6 +71,24 @@ class Orders:
                 raise
             self.ledger = ledger
             obey()
+
+    async def pass_on(self, take: Callable[[dict[str, object]], Awaitable[None]]) -> None:
+        """Let somebody else `take` the state document; from then on nothing here changes or saves it.
+
+        Orders wait meanwhile. What `take` raises leaves everything as it was.
+        """
+        async with self._one_at_a_time:
+            self._check_ours()
+            await take(self.document(self.ledger))
+            self._passed_on = True
+
+    def _check_ours(self) -> None:
+        if self._passed_on:
+            raise NotApplied("another process has taken over; ask again, and it will answer")
+
+    def document(self, ledger: Ledger) -> dict[str, object]:
+        """What a restart needs, as it is now."""
+        return {"format": FORMAT, "overlay": ledger.overlay(), "pools": self._pools.dump()}
 
     async def keep_saved(self) -> None:
         """Save health and ejections after they changed, again if it failed, and on the way out."""
@@ -86,6 +107,8 @@ class Orders:
 
     async def _save_quietly(self) -> bool:
         async with self._one_at_a_time:
+            if self._passed_on:
+                return True
             try:
                 await self._save(self.ledger)
             except NotApplied as exc:
@@ -111,7 +134,7 @@ class Orders:
 
     async def _save(self, ledger: Ledger) -> None:
         """Save, whoever goes away meanwhile: saved and not applied, or the reverse, must not be."""
-        document = {"format": FORMAT, "overlay": ledger.overlay(), "pools": self._pools.dump()}
+        document = self.document(ledger)
         with trio.move_on_after(SAVE_S_MAX, shield=True):
             await self._store.save(document)
             return

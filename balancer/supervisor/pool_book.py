@@ -127,6 +127,26 @@ class PoolBook:
         """Whether the pool may start to serve: a first PASS, or every first verdict."""
         return self.snapshot.available > 0 or not self.snapshot.pending
 
+    def knows_by_itself(self) -> bool:
+        """Whether our own probes have found one available, or have looked at every one."""
+        probed = [address for address, entry in self.entries.items() if entry.admin.probed]
+        looked_at = [address for address in probed if self._table.looked_at(address)]
+        return len(looked_at) == len(probed) or any(self.views[a].available for a in looked_at)
+
+    def renew(
+        self,
+        entries: Sequence[LedgerEntry],
+        saved: Mapping[str, Mapping[str, object]],
+        now: float,
+    ) -> None:
+        """Go by what another supervisor knows by now, but for what our own probes have said."""
+        there = self.entries.keys()
+        self._saved = saved
+        self.set_entries(entries, now)
+        for address in self.entries.keys() & there & saved.keys():
+            self._table.renew(address, saved[address], now)
+        self._draw_all()
+
     def dump(self, now: float) -> dict[str, object]:
         """What a restart needs: health and ejections, by address.
 

@@ -110,6 +110,21 @@ class Pools:
         while not all(book.knows_enough() for book in self.books.values()):
             await self._news.wait()
 
+    async def own_verdicts(self) -> None:
+        """As `first_verdicts`, where only probes of our own count, and nothing restored."""
+        while not all(book.knows_by_itself() for book in self.books.values()):
+            await self._news.wait()
+
+    def renew(self, ledger: Ledger, saved: Mapping[str, object]) -> None:
+        """Go by what the supervisor before us has known up to now."""
+        now = trio.current_time()
+        for name, book in self.books.items():
+            book.renew(ledger.entries(name), _saved_of(saved, name), now)
+            self._watch(name)
+            self._tell(book, book.tick(now))
+        self._keep_cells()
+        self._tick_scope.cancel()  # it goes by other ejections
+
     def set_entries(self, name: str, entries: Sequence[LedgerEntry]) -> None:
         """Obey what the operator says of one pool now."""
         book = self.books[name]

@@ -53,6 +53,21 @@ class HealthTable:
         if entry.ejection.standing is Standing.EJECTED:
             self._out[target] = entry
 
+    def renew(self, target: str, saved: Mapping[str, object], now: float) -> None:
+        """Know it as a later `dump` has it, but for what probes of our own have said meanwhile."""
+        entry = self._entries[target]
+        looked_at = self.looked_at(target)
+        self._restore(entry, {"ejection": saved.get("ejection")} if looked_at else saved, now)
+        self._out.pop(target, None)
+        if entry.ejection.standing is Standing.EJECTED:
+            self._out[target] = entry
+
+    def looked_at(self, target: str) -> bool:
+        """Whether a probe of our own has said how it is, or none is to."""
+        entry = self._entries[target]
+        unknown = entry.probe.state is Health.UNKNOWN or entry.probe_restored
+        return self._thresholds is None or not unknown
+
     def _restore(self, entry: Entry, saved: Mapping[str, object], now: float) -> None:
         if self._thresholds is not None:
             health = saving.load_health(saved.get("health"), now)
