@@ -27,12 +27,36 @@ OVERLOAD_PAUSE_S = 0.1
 log = get_logger()
 
 
-async def serve(listener: Sock, network: Network, answer: Answer) -> None:
+class Door:
+    """Whether callers are let in. Shut, they wait in the queue of the socket; who is in stays."""
+
+    def __init__(self) -> None:
+        self._opened = trio.Event()
+        self._opened.set()
+        self._letting_in = trio.CancelScope()
+
+    def shut(self) -> None:
+        self._opened = trio.Event()
+        self._letting_in.cancel()
+
+    def open(self) -> None:
+        self._opened.set()
+
+    async def accepted(self, listener: Sock, network: Network) -> Sock | None:
+        """The next connection; None when there was none after all, which passes."""
+        await self._opened.wait()
+        with trio.CancelScope() as self._letting_in:
+            return await _accepted(listener, network)
+        return None
+
+
+async def serve(listener: Sock, network: Network, answer: Answer, door: Door | None = None) -> None:
     """Accept and answer until cancelled; the caller made the listening socket and closes it."""
     open_now: set[Sock] = set()
+    door = door or Door()
     async with trio.open_nursery() as nursery:
         while True:
-            sock = await _accepted(listener, network)
+            sock = await door.accepted(listener, network)
             if sock is None:
                 continue
             if len(open_now) >= CONNECTIONS_MAX:

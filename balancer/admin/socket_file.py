@@ -1,7 +1,7 @@
 """The admin socket's place in the file system: a private folder, a private socket, never stolen.
 
 Replaces a socket file that nobody listens on, refuses one that somebody does, and removes on the
-way out only what it made itself.
+way out only what it made itself or was given, and has not given away.
 """
 
 import os
@@ -9,7 +9,7 @@ import socket
 import stat
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from balancer.wire.network import Network, Sock
@@ -25,9 +25,29 @@ class SocketPlaceTaken(Exception):
     """The path cannot be used; str() is a sentence for the operator."""
 
 
-@contextmanager
-def unix_listener(network: Network, path: Path) -> Iterator[Sock]:
-    """A listening socket at `path`, mode 0600 from its first moment, removed at the end.
+class SocketFile:
+    """A listening socket and its file, which `close` removes if it is ours and still that one."""
+
+    def __init__(self, sock: Sock, path: Path, *, ours: bool = True) -> None:
+        self.sock = sock
+        self.path = path
+        self.ours = ours
+        self._made = _identity(path)
+
+    def move(self, path: Path) -> None:
+        """Have the file at `path`, in one step, whatever is there. OSError."""
+        self.path.replace(path)
+        self.path = path
+
+    def close(self) -> None:
+        """Close our handle; where another process has one, it goes on listening."""
+        if self.ours and _identity(self.path) == self._made:
+            self.path.unlink(missing_ok=True)
+        self.sock.close()
+
+
+def open_socket_file(network: Network, path: Path) -> SocketFile:
+    """A listening socket at `path`, mode 0600 from its first moment.
 
     Raises SocketPlaceTaken, or OSError when the folder cannot be made or written.
     """
@@ -41,15 +61,19 @@ def unix_listener(network: Network, path: Path) -> Iterator[Sock]:
             sock.bind(str(path))
         finally:
             os.umask(before)
-        made = _identity(path)
-        try:
-            sock.listen(BACKLOG)
-            yield sock
-        finally:
-            if _identity(path) == made:
-                path.unlink(missing_ok=True)
-    finally:
+        file = SocketFile(sock, path)
+        sock.listen(BACKLOG)
+    except BaseException:
         sock.close()
+        raise
+    return file
+
+
+@contextmanager
+def unix_listener(network: Network, path: Path) -> Iterator[Sock]:
+    """A listening socket at `path` for the time of the block; as `open_socket_file`."""
+    with closing(open_socket_file(network, path)) as file:
+        yield file.sock
 
 
 def prepare_place(path: Path) -> None:
