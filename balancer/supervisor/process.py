@@ -3,11 +3,10 @@
 import os
 import random
 import resource
-import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -15,11 +14,9 @@ from pathlib import Path
 
 import trio
 
-from balancer.admin.control import Done, NotApplied
 from balancer.admin.socket_file import SocketPlaceTaken, unix_listener
 from balancer.config.settings import Settings
 from balancer.core.board import WORKERS_MAX
-from balancer.core.ledger import Refused
 from balancer.supervisor.activation import given_listeners
 from balancer.supervisor.instance import Instance, Surroundings
 from balancer.supervisor.instance_lock import AlreadyRunning, Holder, hold
@@ -28,6 +25,7 @@ from balancer.supervisor.notify import Notifier
 from balancer.supervisor.places import NoPlace, cannot_open
 from balancer.supervisor.planning import log_plan
 from balancer.supervisor.processes import ProcessCrew, next_channel
+from balancer.supervisor.signals import SIGNALS, keep_manager_informed, obey
 from balancer.supervisor.state_file import (
     FileStateStore,
     MemoryStateStore,
@@ -41,14 +39,6 @@ from balancer.wire.network import KernelNetwork, Sock
 from balancer.worker.memory import board_in, new_memory
 from balancer.worker.messages import SHARED, LogPlan, SocketKey
 
-SIGNALS = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGHUP,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-)
 # Each says in one sentence what keeps an instance from starting.
 CANNOT_START = (AlreadyRunning, NoPlace, SocketPlaceTaken, CannotListen, StateUnreadable)
 WORKERS_ENDING = ".workers"
@@ -88,8 +78,14 @@ class _Given:
     load: Callable[[], Settings] | None
 
     async def load_again(self) -> Settings:
+        """The file as it is now. ConfigErrors, NoPlace."""
+        return await trio.to_thread.run_sync(self._load_and_check, abandon_on_cancel=True)
+
+    def _load_and_check(self) -> Settings:
         assert self.load is not None
-        return await trio.to_thread.run_sync(self.load, abandon_on_cancel=True)
+        settings = self.load()
+        _check_access_log(settings)
+        return settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +132,9 @@ async def _main(given: _Given, places: _Places, logs: FileSink) -> None:
             instance = _instance(given, places, orphans)
             notifier = Notifier(os.environ, pid=os.getpid())
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_obey, signals, instance, logs)
-                nursery.start_soon(_keep_manager_informed, notifier, instance)
+                nursery.start_soon(obey, signals, instance, logs, notifier)
+                nursery.start_soon(keep_manager_informed, notifier, instance)
+                nursery.start_soon(_write_as_settings_say, instance, logs)
                 await instance.run()
                 nursery.cancel_scope.cancel()
             writing.cancel_scope.cancel()
@@ -176,49 +173,15 @@ def _instance(given: _Given, places: _Places, orphans: Orphans | None) -> Instan
     return Instance(given.settings, around)
 
 
-async def _obey(signals: AsyncIterator[int], instance: Instance, logs: FileSink) -> None:
-    """TERM and INT drain, one more stops now; QUIT drains without limit; USR1 reopens logs."""
-    async with trio.open_nursery() as nursery:
-        async for number in signals:
-            match number:
-                case signal.SIGUSR1:
-                    logs.reopen()
-                    instance.fleet.reopen_logs()
-                case signal.SIGHUP:
-                    nursery.start_soon(_ask_for, "reload", instance.desk.reload)
-                case signal.SIGUSR2:
-                    nursery.start_soon(_ask_for, "upgrade", instance.desk.upgrade)
-                case signal.SIGQUIT:
-                    instance.stop_without_limit()
-                case _:
-                    instance.stop_sooner()
-
-
-async def _ask_for(what: str, order: Callable[[], Awaitable[Done]]) -> None:
-    """Do what a signal asks; how it went is told to the log alone."""
-    try:
-        done = await order()
-    except (NotApplied, Refused) as exc:
-        _log.error(f"{what}.refused", because=str(exc))
-    else:
-        _log.info(f"{what}.done", because=done.message, laggards=list(done.laggards))
-
-
-async def _keep_manager_informed(notifier: Notifier, instance: Instance) -> None:
-    """Tell a service manager when we are ready, that we live, and when we stop."""
-    async with trio.open_nursery() as nursery:
-        if notifier.watchdog_s is not None:
-            nursery.start_soon(_feed, notifier, notifier.watchdog_s)
-        await instance.accepting.wait()
-        notifier.ready("serving")
-        await instance.ending.asked.wait()
-        notifier.stopping("stopping")
-
-
-async def _feed(notifier: Notifier, every_s: float) -> None:
+async def _write_as_settings_say(instance: Instance, logs: FileSink) -> None:
+    """Let our own lines look as a reload says; workers are told with all the rest."""
+    log = instance.fleet.settings.log
     while True:
-        notifier.alive()
-        await trio.sleep(every_s)
+        await instance.events.wait_newer(instance.events.last)
+        settings = instance.fleet.settings
+        if settings.log != log:
+            log = settings.log
+            _configure_logs(_log_plan(settings), logs)
 
 
 def _check_access_log(settings: Settings) -> None:

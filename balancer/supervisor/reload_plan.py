@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from balancer.config.settings import Settings
 from balancer.core.ledger import Ledger, LedgerEntry
 
-# What the whole instance stands on: locks, the commands' way in, what a restart finds.
-FIXED = ("admin.socket", "admin.state")
+# What the instance stands on for as long as it runs: locks, ways in, what a restart finds.
+FIXED = ("admin.socket", "admin.state", "admin.health")
 
 
 class CannotReload(Exception):

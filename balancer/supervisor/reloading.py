@@ -19,6 +19,7 @@ from balancer.supervisor.changes import backend_change
 from balancer.supervisor.events import EventKind, EventLog
 from balancer.supervisor.listeners import CannotListen
 from balancer.supervisor.orders import Orders
+from balancer.supervisor.places import NoPlace
 from balancer.supervisor.pools import Pools
 from balancer.supervisor.reload_plan import CannotReload, ReloadPlan, plan_reload
 from balancer.telemetry.logs import get_logger
@@ -29,6 +30,7 @@ LOAD_S_MAX = 10.0
 ERRORS_TOLD = 3
 
 Load = Callable[[], Awaitable[Settings]]
+"""Reads and checks the file; raises ConfigErrors, or NoPlace for a path in it that cannot be used."""
 
 
 class Serving(Protocol):
@@ -116,9 +118,8 @@ class Reloading:
                 return await self._load()
         except ConfigErrors as errors:
             raise Refused(f"{self._source} is not valid; nothing was changed\n{errors}") from errors
-        except OSError as exc:
-            why = f"cannot read {self._source}: {exc.strerror or exc}"
-            raise Refused(f"{why}; nothing was changed") from exc
+        except NoPlace as exc:
+            raise Refused(f"{exc}; nothing was changed") from exc
         except trio.TooSlowError as exc:
             slow = f"{self._source} could not be read within {LOAD_S_MAX:g} s"
             raise NotApplied(f"{slow}; nothing was changed") from exc
