@@ -194,7 +194,6 @@ class Pools:
             del self._told[name]
         self._keep_cells()
         self.changed.set()
-        self._tick_scope.cancel()  # it goes by the new books
         self._stir()
 
     def _carry_over(

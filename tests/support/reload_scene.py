@@ -190,6 +190,7 @@ async def reload_scene(
             pools.begin(scene.ear)
             nursery.start_soon(pools.monitor.run)
             nursery.start_soon(pools.keep_time)
+            nursery.start_soon(orders.keep_saved)
             await trio.sleep(1)
             yield scene
             nursery.cancel_scope.cancel()

@@ -8,6 +8,7 @@ from trio.testing import MockClock
 
 from balancer.admin.control import NotApplied
 from balancer.core.backend import AdminState, BackendId
+from balancer.core.board import NO_CELL
 from balancer.core.ledger import Refused
 from balancer.supervisor.events import EventKind
 from balancer.supervisor.state_file import MemoryStateStore, StateNotSaved
@@ -108,6 +109,18 @@ async def test_nothing_is_switched_before_the_new_has_passed_for_the_old(
         assert told == "reloaded edge.toml: pool web: 2 backends added, 2 backends removed"
 
 
+async def test_a_pool_that_is_down_switches_to_what_has_passed(autojump_clock: MockClock) -> None:
+    """A first verdict still to come takes no traffic, not even in a panic."""
+    async with reload_scene("a") as scene:
+        await scene.backend("b", after_s=0.4)
+        scene.backends["a"].kill()
+        await trio.sleep(5)
+        assert scene.pools.books["web"].snapshot.panic
+        await scene.reload(config("b"))
+        assert scene.candidates() == "b"
+        assert not scene.pools.books["web"].snapshot.panic
+
+
 async def test_who_only_joins_is_not_waited_for(autojump_clock: MockClock) -> None:
     async with reload_scene("a") as scene:
         await scene.backend("b", after_s=0.4)
@@ -198,6 +211,42 @@ async def test_evidence_of_a_pool_that_is_gone_is_let_go(autojump_clock: MockClo
         scene.pools.evidence(
             gone, Evidence.FAILURE, "connection reset", trio.current_time(), ejected=False
         )
+
+
+async def test_the_trouble_of_a_pool_goes_with_it(autojump_clock: MockClock) -> None:
+    more = f'[pools.api]\nbackends = ["{C}"]\n[pools.api.health]\n{HEALTH}'
+    route = '[[routes]]\npool = "web"\n'
+    async with reload_scene("a", text=config("a", more=more + route)) as scene:
+        await trio.sleep(3)
+        await scene.orders.give(BackendId("api", C), lambda ledger: ledger.drain("api", C))
+        assert scene.sentences()[-1].endswith("nobody is left to take requests")
+        await scene.reload(config("a", more=route))
+        await scene.backend("c")
+        last = scene.events.last
+        await scene.reload(config("a", more=more + route))
+        kinds = {event.kind for event in scene.events.since(last)[1]}
+        assert EventKind.BACKEND_HEALTHY in kinds
+        assert EventKind.POOL_RECOVERED not in kinds
+
+
+async def test_cells_of_the_board_go_round(autojump_clock: MockClock) -> None:
+    """There are 63, and every reload brings a backend that was not there before."""
+    async with reload_scene("a") as scene:
+        for number in range(200):
+            await scene.reload(config("a", health=None).replace(A, f"10.9.0.{number + 1}:80"))
+            (view,) = scene.pools.books["web"].views.values()
+            assert view.cell != NO_CELL
+
+
+async def test_what_a_reload_has_learnt_is_saved_soon(autojump_clock: MockClock) -> None:
+    async with reload_scene("a") as scene:
+        await trio.sleep(5)
+        await scene.backend("b")
+        await scene.reload(config("b"))
+        await trio.sleep(2)
+        saved = scene.store.text or ""
+        assert B in saved
+        assert A not in saved
 
 
 # ---- other rules
@@ -358,6 +407,35 @@ class BrokenDisk(MemoryStateStore):
         """Fail."""
         await trio.lowlevel.checkpoint()
         raise StateNotSaved("cannot write the state file: no space; nothing was changed")
+
+
+class UnsureDisk(MemoryStateStore):
+    """Says once that it cannot tell what a power cut would leave; it has the new document."""
+
+    unsure = False
+
+    async def save(self, data: Mapping[str, object]) -> None:
+        """Save, and perhaps be unsure."""
+        await super().save(data)
+        if self.unsure:
+            self.unsure = False
+            raise StateNotSaved("cannot make durable the state file")
+
+
+async def test_a_reload_that_was_refused_is_not_found_by_a_restart(
+    autojump_clock: MockClock,
+) -> None:
+    disk = UnsureDisk()
+    async with reload_scene("a b", store=disk) as scene:
+        await scene.orders.give(BackendId("web", A), lambda ledger: ledger.drain("web", A))
+        await trio.sleep(5)
+        disk.unsure = True
+        scene.text = config("a2 b")
+        with pytest.raises(NotApplied, match="cannot make durable"):
+            await scene.reloading.reload()
+        assert "draining" not in (disk.text or "")
+        await trio.sleep(2)
+        assert "draining" in (disk.text or "")
 
 
 async def test_what_cannot_be_saved_changes_nothing(autojump_clock: MockClock) -> None:
