@@ -37,7 +37,7 @@ class Cells:
         wanted = {owner_of(backend) for backend in backends}
         for owner, cell in self._cells.items():
             if owner not in wanted:
-                self._left.setdefault(owner, cell)
+                self._left[owner] = cell  # who left before keeps its place
 
     def _learn(self) -> None:
         """Know the cells that another supervisor has given, while one takes over from the other."""

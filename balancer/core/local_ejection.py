@@ -28,8 +28,7 @@ def may_eject(snapshot: PoolSnapshot, view: BackendView, failures_in_a_row: int)
     if snapshot.eject_after is None or snapshot.ejectable < 1 or snapshot.panic:
         return False
     needed = 1 if view.on_trial else snapshot.eject_after
-    # In panic aside, candidates are those that work.
-    return failures_in_a_row >= needed and view.available and len(snapshot.candidates) > 1
+    return failures_in_a_row >= needed and view.available
 
 
 def without(word: PoolSnapshot, ejected: Mapping[str, str]) -> PoolSnapshot:

@@ -11,7 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from balancer.core.backend import BackendView
-from balancer.core.policies import POLICIES, make_policy
+from balancer.core.policies import POLICIES, SCAN_MAX, make_policy
+from balancer.core.seat import Seat
+from balancer.core.turns import TURN, admit
 from tests.support.ranked import FEW, MANY, Ranked, policy_of
 from tests.support.views import view, views
 
@@ -199,6 +201,47 @@ def test_who_was_full_for_long_is_neither_flooded_nor_forgotten(
 @pytest.mark.parametrize(("name", "by_load"), POLICIES.items())
 def test_a_policy_has_a_name(name: str, by_load: bool) -> None:
     assert make_policy(name, None).compares is by_load
+
+
+# ---- few and many --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_pool_that_shrinks_or_grows_floods_nobody(name: str) -> None:
+    """Among many, who was full for long is due since long ago; among few that would be a burst."""
+    policy = policy_of(name, 1)
+    many = (view("a", limit=1), *(view(f"b{n}") for n in range(SCAN_MAX + 3)))
+    for _ in range(1000):
+        policy.pick(many, {"a": 1})
+    few = many[:5]
+    assert one_by_one(policy, few, 25).count("a") <= 6
+    assert max(Counter(one_by_one(policy, many, 10 * len(many))).values()) <= 12
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_thousand_that_start_leave_no_more_to_the_heavy_one_than_its_share(name: str) -> None:
+    """All of them starting behind the middle, it took a quarter more in the first round."""
+    candidates = of_weights([1000] + [1] * 1000)
+    assert abs(one_by_one(policy_of(name, 1), candidates, 2000).count("b0") - 1000) <= 40
+
+
+@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("seed", range(10))
+def test_among_few_a_newcomer_is_never_ahead_of_the_middle(name: str, seed: int) -> None:
+    policy = policy_of(name, seed)
+    one_by_one(policy, of_weights([1] * 8), 13)
+    known = list(policy.seats.values())
+    newcomer = Seat(view("new"))
+    policy.policy.seat([*known, newcomer])
+    assert newcomer.owed is not None
+    assert newcomer.owed <= sum(seat.owed or 0 for seat in known) / len(known)
+
+
+def test_who_comes_back_is_owed_a_turn_at_most() -> None:
+    seats = [Seat(view("a")), Seat(view("b"))]
+    seats[0].owed, seats[1].owed = 5 * TURN, -5 * TURN
+    admit(seats, 0, None)
+    assert [seat.owed for seat in seats] == [TURN, -TURN]
 
 
 # ---- the cursor ----------------------------------------------------------------------------------

@@ -108,6 +108,9 @@ async def test_among_many_others_are_at_most_10_ms_behind(autojump_clock: MockCl
     two.finish(two.pick())
     held = [one.pick() for _ in range(59)]
     free = next(f"b{n}" for n in range(60) if f"b{n}" not in held)
+    seen = {address: seat.elsewhere for address, seat in two.pool._seats.items()}
+    two.finish(two.pick())
+    assert {address: seat.elsewhere for address, seat in two.pool._seats.items()} == seen
     await trio.sleep(LOOK_S)
     assert two.pick() == free
 
@@ -184,6 +187,22 @@ async def test_another_policy_goes_by_what_is_in_flight(autojump_clock: MockCloc
     assert [one.pick() for _ in range(3)] == ["b1"] * 3
 
 
+async def test_another_policy_among_many_forgets_the_ranking_of_the_old_one(
+    autojump_clock: MockClock,
+) -> None:
+    """Who has left meanwhile was put into the new one by its last attempt, in somebody else's place."""
+    one = Told(shot(*backends(20)), board_of(), 1)
+    held = [one.pool.pick(avoid=(), unrepeatable=False) for _ in range(20)]
+    one.pool.policy = make_policy("least-connections", random.Random(1))
+    one.pool.apply(shot(*backends(13), view("b13", cell=13, on_trial=True)))
+    picked = {one.pick() for _ in range(14)}
+    for chosen in held:
+        assert chosen is not None
+        one.pool.end(chosen.id.address, 0.0)
+    assert {one.pick() for _ in range(14)} == picked == {f"b{n}" for n in range(14)}
+    assert sum(one.pool.in_flight.values()) == 28
+
+
 # ---- ejecting ------------------------------------------------------------------------------------
 
 
@@ -215,6 +234,17 @@ async def test_the_supervisor_has_the_last_word(autojump_clock: MockClock) -> No
     assert "b1" in [one.pick() for _ in range(3)]
     one.finish("b1", Evidence.FAILURE)
     assert not one.reports[-1][2], "it counts anew"
+
+
+async def test_an_ejection_that_the_supervisor_has_ended_does_not_come_back_with_the_next(
+    autojump_clock: MockClock,
+) -> None:
+    word = shot(*backends(4))
+    one = Told(word, board_of(), 1)
+    failing(one, "b1", 3)
+    one.pool.apply(word)
+    failing(one, "b2", 3)
+    assert {one.pick() for _ in range(6)} == {"b0", "b1", "b3"}
 
 
 async def test_without_a_word_it_ends_by_itself(autojump_clock: MockClock) -> None:
