@@ -14,7 +14,7 @@ from balancer.proxy.exchange_state import Exchange
 from balancer.proxy.faults import AttemptFailed, failure_behind, failure_of
 from balancer.proxy.idle import UpstreamConnection
 from balancer.wire.chunks import ChunkReader, chunk
-from balancer.wire.splice import SPLICE_BYTES_MIN, UNTIL_END, SinkBroke, SourceBroke, splice
+from balancer.wire.splice import UNTIL_END, SinkBroke, SourceBroke, Splice, finish, splice_between
 from balancer.wire.streams import cut, receive, send, taken
 from balancer.wire.waiting import Interrupted
 
@@ -48,8 +48,7 @@ async def _pass_length(
     piece = taken(buffer, left)
     left -= len(piece)
     await to_client(exchange, out + piece, len(piece))
-    if left >= SPLICE_BYTES_MIN:
-        left = await _splice_down(exchange, connection, left)
+    left = await _splice_down(exchange, connection, left)
     while left:
         piece = await _from_backend(exchange, connection)
         if not piece:
@@ -107,24 +106,24 @@ async def _pass_until_close(
 
 async def _splice_down(exchange: Exchange, connection: UpstreamConnection, left: int) -> int:
     """Let the kernel move `left` bytes; how many the caller still has to look for."""
-    pipes = exchange.service.network.pipes(connection.sock, exchange.sock)
-    if pipes is None:
-        return left
     record = exchange.record
 
-    def passed(count: int) -> None:
-        record.bytes_down += count
+    def count(passed: int) -> None:
+        record.bytes_down += passed
 
+    network = exchange.service.network
+    splice = splice_between(network, connection.sock, exchange.sock, left, count)
+    return left if splice is None else await finish_down(exchange, splice)
+
+
+async def finish_down(exchange: Exchange, splice: Splice) -> int:
+    """Let a transfer to the client come to its end; how many bytes the caller has to look for."""
     try:
-        return await splice(
-            connection.sock,
-            exchange.sock,
-            pipes,
-            left,
+        return await finish(
+            splice,
             exchange.waiter,
             read_deadline=exchange.answer_deadline,
             write_s=exchange.service.limits.body_s,
-            passed=passed,
         )
     except SourceBroke as exc:
         failure = failure_behind(exc.cause, timed_out=Failure.BODY_STALLED, broken=Failure.BODY_CUT)

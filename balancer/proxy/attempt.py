@@ -16,7 +16,7 @@ from balancer.proxy.exchange_state import Exchange
 from balancer.proxy.faults import AttemptFailed, failure_of
 from balancer.proxy.handover import Begun
 from balancer.proxy.idle import UpstreamConnection
-from balancer.proxy.upload import upload
+from balancer.proxy.upload import Upload
 from balancer.telemetry.record import AttemptRecord
 from balancer.wire.dial import DialFailed, dial
 from balancer.wire.streams import send_now
@@ -104,7 +104,9 @@ async def _go_on(
     exchange.asked_at = begun.attempt.began
     if begun.unsent:
         exchange.uploading = True
-        return await _talk_both_ways(exchange, connection, begun.unsent)
+        return await _talk_both_ways(
+            exchange, connection, Upload(exchange, connection, begun.unsent)
+        )
     exchange.body_sent = True
     if begun.answer is not None:
         return await pass_rest(exchange, connection, begun.answer)
@@ -121,22 +123,27 @@ async def _send_first(
         failure = broke_before_answer(reused=connection.reused, after_s=0, answer_bytes=0)
         raise AttemptFailed(failure) from exc
     exchange.written = True
+    if sent == len(first) and body.complete:
+        upload = None
+        exchange.body_sent = True
+    else:
+        upload = Upload(exchange, connection, first[sent:])
+        exchange.body_sent = upload.send_arrived()
     exchange.asked_at = trio.current_time()
-    exchange.body_sent = sent == len(first) and body.complete
-    if exchange.body_sent:
+    if upload is None or exchange.body_sent:
         return await pass_answer(exchange, connection)
     exchange.uploading = True
-    return await _talk_both_ways(exchange, connection, first[sent:])
+    return await _talk_both_ways(exchange, connection, upload)
 
 
 async def _talk_both_ways(
-    exchange: Exchange, connection: UpstreamConnection, rest: bytes
+    exchange: Exchange, connection: UpstreamConnection, upload: Upload
 ) -> tuple[int, bool]:
     """The same with the rest of the request going up in a task of its own."""
     failed: AttemptFailed | None = None
     answered = (0, False)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(upload, exchange, connection, rest)
+        nursery.start_soon(upload.run)
         try:
             answered = await pass_answer(exchange, connection)
         except AttemptFailed as exc:

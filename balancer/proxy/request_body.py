@@ -72,11 +72,19 @@ class RequestBody:
 
     @property
     def unkept(self) -> int:
-        """How many bytes are still to come that may pass unread and unkept."""
-        return 0 if self._chunks is not None or self.replayable or self._buffer else self._left
+        """How many bytes are still to come that may pass unread: the rest of what is not kept.
+
+        A body that is too long to be kept is let go when half of what could be kept is here: the
+        next piece would be the last one kept.
+        """
+        long = self._left > KEPT_BYTES_MAX - len(self._kept)
+        going = not self.replayable or (long and len(self._kept) >= KEPT_BYTES_MAX // 2)
+        return self._left if going and self._chunks is None and not self._buffer else 0
 
     def passed_by(self, left: int) -> None:
         """The body has moved on without coming through here; `left` bytes of it are to come."""
+        if left < self._left:
+            self._let_go()
         self.bytes_taken += self._left - left
         self._left = left
         self.complete = not left
@@ -98,7 +106,10 @@ class RequestBody:
 
     def _keep(self, piece: bytes) -> None:
         if len(self._kept) + len(piece) > KEPT_BYTES_MAX:
-            self.replayable = False
-            self._kept.clear()
+            self._let_go()
         elif self.replayable:
             self._kept += piece
+
+    def _let_go(self) -> None:
+        self.replayable = False
+        self._kept.clear()

@@ -1,4 +1,4 @@
-"""The rest of a request on its way up, in a task of its own: copied while it is kept, then moved.
+"""The rest of a request on its way up: copied while it is kept for a repeat, then moved by the kernel.
 
 Tells what breaks by side: the client's failures end the attempt, the backend's are told by its
 answer or the lack of one.
@@ -11,78 +11,117 @@ from balancer.core.outcome import Failure
 from balancer.proxy.exchange_state import Exchange
 from balancer.proxy.faults import AttemptFailed, Stopped, failure_behind, failure_of
 from balancer.proxy.idle import UpstreamConnection
-from balancer.wire.splice import SPLICE_BYTES_MIN, SinkBroke, SourceBroke, splice
+from balancer.wire.splice import SinkBroke, SourceBroke, Splice, Stand, finish, splice_between
 from balancer.wire.streams import send
 from balancer.wire.waiting import Interrupted, Waiter
 
 
-async def upload(exchange: Exchange, connection: UpstreamConnection, rest: bytes) -> None:
-    """Send `rest` and what the client still sends of the request; cancelled when it is answered.
+class Upload:
+    """What has not gone up yet: `rest`, and what the client still sends; `run` sends it all."""
 
-    Raises nothing: `exchange` is told of the end.
-    """
-    waiter = Waiter(exchange.service.timekeeper)
-    try:
-        await _send_rest(exchange, connection, waiter, rest)
-        exchange.body_sent = True
-    except AttemptFailed as exc:
-        exchange.upload_failed(Stopped(exc.failure, exc.detail))
-    except Interrupted as exc:
-        exchange.upload_failed(Stopped(failure_of(exc, Failure.SEND_STALLED)))
-    except OSError:
-        pass
-    exchange.upload_ended(exchange.pool.limits.response_s)
+    def __init__(self, exchange: Exchange, connection: UpstreamConnection, rest: bytes) -> None:
+        self._exchange = exchange
+        self._connection = connection
+        self._rest = rest
+        self._splice: Splice | None = None
+        self._sink_broke = False
 
+    def send_arrived(self) -> bool:
+        """Send what the kernel can move without a wait; whether that was all. AttemptFailed.
 
-async def _send_rest(
-    exchange: Exchange, connection: UpstreamConnection, waiter: Waiter, rest: bytes
-) -> None:
-    body, idle_s = exchange.body, exchange.pool.limits.idle_s
-    end_sent = body.complete
-    if rest:
-        await send(connection.sock, waiter, rest, idle_s)
-    pause_s = exchange.service.limits.body_s
-    if exchange.client_waits:
-        pause_s += exchange.pool.limits.response_s  # the backend's time to say 100 comes first
-    while piece := await body.next(waiter, pause_s):
-        exchange.body_begun()
+        A large body has often come by the time its head is read. Then there is no need of a task.
+        """
+        splice = None if self._rest else self._new_splice()
+        if splice is None:
+            return False
+        try:
+            stand = splice.go_on()
+        except SourceBroke as exc:
+            raise self._client_broke(exc) from exc
+        except SinkBroke:
+            self._sink_broke = True
+            return False
+        self._exchange.body.passed_by(splice.left)
+        if stand is not Stand.OVER:
+            self._splice = splice
+        return self._exchange.body.complete
+
+    async def run(self) -> None:
+        """Send all of it, as a task beside the answer's; cancelled when the answer is whole.
+
+        Raises nothing: the exchange is told of the end.
+        """
+        exchange = self._exchange
+        waiter = Waiter(exchange.service.timekeeper)
+        try:
+            if not self._sink_broke:
+                await self._send_rest(waiter)
+                exchange.body_sent = True
+        except AttemptFailed as exc:
+            exchange.upload_failed(Stopped(exc.failure, exc.detail))
+        except Interrupted as exc:
+            exchange.upload_failed(Stopped(failure_of(exc, Failure.SEND_STALLED)))
+        except OSError:
+            pass
+        exchange.upload_ended(exchange.pool.limits.response_s)
+
+    async def _send_rest(self, waiter: Waiter) -> None:
+        exchange, sock = self._exchange, self._connection.sock
+        body, idle_s = exchange.body, exchange.pool.limits.idle_s
+        end_sent = body.complete
+        if self._rest:
+            await send(sock, waiter, self._rest, idle_s)
+        await self._finish_splice(waiter)
         pause_s = exchange.service.limits.body_s
-        await send(connection.sock, waiter, body.encoded(piece), idle_s)
-        exchange.record.bytes_up = body.bytes_taken
-        if body.unkept >= SPLICE_BYTES_MIN:
-            await _splice_rest(exchange, connection, waiter)
-    if body.chunked and not end_sent:
-        await send(connection.sock, waiter, trailer_bytes(body.trailers), idle_s)
+        if exchange.client_waits:
+            pause_s += exchange.pool.limits.response_s  # the backend's time to say 100 comes first
+        while piece := await body.next(waiter, pause_s):
+            exchange.body_begun()
+            pause_s = exchange.service.limits.body_s
+            await send(sock, waiter, body.encoded(piece), idle_s)
+            exchange.record.bytes_up = body.bytes_taken
+            self._splice = self._new_splice()
+            await self._finish_splice(waiter)
+        if body.chunked and not end_sent:
+            await send(sock, waiter, trailer_bytes(body.trailers), idle_s)
 
+    def _new_splice(self) -> Splice | None:
+        exchange, record = self._exchange, self._exchange.record
 
-async def _splice_rest(exchange: Exchange, connection: UpstreamConnection, waiter: Waiter) -> None:
-    """Let the kernel move what need not be kept; where it cannot, leave it to the caller."""
-    pipes = exchange.service.network.pipes(exchange.sock, connection.sock)
-    if pipes is None:
-        return
-    body, record, pause_s = exchange.body, exchange.record, exchange.service.limits.body_s
+        def count(passed: int) -> None:
+            record.bytes_up += passed
 
-    def passed(count: int) -> None:
-        record.bytes_up += count
-
-    try:
-        left = await splice(
+        return splice_between(
+            exchange.service.network,
             exchange.sock,
-            connection.sock,
-            pipes,
-            body.unkept,
-            waiter,
-            read_deadline=lambda: trio.current_time() + pause_s,
-            write_s=exchange.pool.limits.idle_s,
-            passed=passed,
+            self._connection.sock,
+            exchange.body.unkept,
+            count,
         )
-    except SourceBroke as exc:
-        body.passed_by(exc.left)
+
+    async def _finish_splice(self, waiter: Waiter) -> None:
+        """Bring the transfer under way to its end; what it could not move is for the caller."""
+        exchange, splice = self._exchange, self._splice
+        if splice is None:
+            return
+        pause_s = exchange.service.limits.body_s
+        try:
+            await finish(
+                splice,
+                waiter,
+                read_deadline=lambda: trio.current_time() + pause_s,
+                write_s=exchange.pool.limits.idle_s,
+            )
+        except SourceBroke as exc:
+            raise self._client_broke(exc) from exc
+        except SinkBroke as exc:
+            raise exc.cause from None
+        finally:
+            exchange.body.passed_by(splice.left)
+            self._splice = None
+
+    def _client_broke(self, broke: SourceBroke) -> AttemptFailed:
         failure = failure_behind(
-            exc.cause, timed_out=Failure.CLIENT_STALLED, broken=Failure.CLIENT_LEFT
+            broke.cause, timed_out=Failure.CLIENT_STALLED, broken=Failure.CLIENT_LEFT
         )
-        raise AttemptFailed(failure) from exc
-    except SinkBroke as exc:
-        body.passed_by(exc.left)
-        raise exc.cause from None
-    body.passed_by(left)
+        return AttemptFailed(failure)

@@ -6,12 +6,13 @@ copies what is too little, or of what there is no pipe for.
 
 import os
 from collections.abc import Callable
+from enum import Enum
 
 import trio
 
-from balancer.wire.network import Sock
+from balancer.wire.network import Network, Sock
 from balancer.wire.pipes import Pipe, Pipes
-from balancer.wire.waiting import Interrupted, Waiter
+from balancer.wire.waiting import TURNS_MAX, Interrupted, Waiter
 
 # From here on the calls for a pipe cost less than copying.
 SPLICE_BYTES_MIN = 64 * 1024
@@ -19,6 +20,16 @@ SPLICE_BYTES_MIN = 64 * 1024
 TURN_BYTES = 64 * 1024
 # For a body that ends with its connection.
 UNTIL_END = 1 << 62
+_FLAGS = 0 if not hasattr(os, "splice") else os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+
+
+class Stand(Enum):
+    """Why a transfer does not go on by itself."""
+
+    OVER = "all has passed, the source has ended, or there is no pipe: reading on tells which"
+    SOURCE_PAUSES = "wait until the source can be read"
+    SINK_IS_FULL = "wait until the sink can be written"
+    TURN_IS_UP = "let others run"
 
 
 class _Broke(Exception):
@@ -38,81 +49,110 @@ class SinkBroke(_Broke):
     """The side that takes."""
 
 
-async def splice(
-    source: Sock,
-    sink: Sock,
-    pipes: Pipes,
-    left: int,
-    waiter: Waiter,
-    *,
-    read_deadline: Callable[[], float],
-    write_s: float,
-    passed: Callable[[int], None],
-) -> int:
-    """Move `left` bytes; how many of them are still to come.
+class Splice:
+    """One body on its way. Whoever has it calls `go_on` until it is over or raises, or `drop`.
 
-    More than none: `source` has ended, or there is no pipe to be had; reading on tells which.
-    `read_deadline` is asked at each wait for `source`; `write_s` is how long `sink` may go without
-    taking any, in seconds; `passed` is told how many bytes it took. Raises SourceBroke, SinkBroke.
+    `left` bytes are still to be taken from the source. `count` is told of those that the sink took.
+    A pipe is held only while there are bytes in it.
     """
-    while left and (pipe := pipes.take()) is not None:
+
+    __slots__ = ("_count", "_in_pipe", "_pipe", "_pipes", "left", "sink", "source")
+
+    def __init__(
+        self, source: Sock, sink: Sock, pipes: Pipes, left: int, count: Callable[[int], None]
+    ) -> None:
+        self.source = source
+        self.sink = sink
+        self.left = left
+        self._pipes = pipes
+        self._pipe: Pipe | None = None
+        self._in_pipe = 0
+        self._count = count
+
+    def go_on(self) -> Stand:
+        """Move what can be moved now. Raises SourceBroke, SinkBroke."""
+        pipe = self._pipe
+        if pipe is None:
+            pipe = self._pipe = self._pipes.take() if self.left else None
+            if pipe is None:
+                return Stand.OVER
         try:
-            left, ended = await _move(source, sink, pipe, left, waiter, write_s, passed)
+            stand = self._move(pipe)
         except BaseException:
-            pipes.drop(pipe)
+            self.drop()
             raise
-        pipes.give(pipe)
-        if ended:
-            break
-        if left:
-            # A source that pauses holds no pipe.
-            try:
-                await waiter.readable(source, read_deadline())
-            except Interrupted as exc:
-                raise SourceBroke(exc, left) from exc
-    return left
+        if stand is not Stand.SINK_IS_FULL:
+            self._pipe = None
+            self._pipes.give(pipe)
+        return stand
 
-
-async def _move(
-    source: Sock,
-    sink: Sock,
-    pipe: Pipe,
-    left: int,
-    waiter: Waiter,
-    write_s: float,
-    passed: Callable[[int], None],
-) -> tuple[int, bool]:
-    """Move what `source` has: what is left then, and whether it has ended.
-
-    Fills the pipe while it is empty and then empties it, so a call that would block says whose
-    turn it is.
-    """
-    move, inlet, outlet, size = os.splice, pipe.inlet, pipe.outlet, pipe.size
-    giving, taking = source.fileno(), sink.fileno()
-    flags = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
-    held = 0
-    while left:
+    def _move(self, pipe: Pipe) -> Stand:
+        """Fill the pipe only while it is empty: so a call that would block says whose turn it is."""
+        move, inlet, outlet, size = os.splice, pipe.inlet, pipe.outlet, pipe.size
+        giving, taking = self.source.fileno(), self.sink.fileno()
+        left, in_pipe, turns = self.left, self._in_pipe, TURNS_MAX
         try:
-            await waiter.breathe(1 + held // TURN_BYTES)
-            held = in_pipe = move(giving, inlet, min(left, size), flags=flags)
+            while True:
+                while in_pipe:
+                    gone = move(outlet, taking, in_pipe, flags=_FLAGS)
+                    in_pipe -= gone
+                    self._count(gone)
+                if not left:
+                    return Stand.OVER
+                if turns <= 0:
+                    return Stand.TURN_IS_UP
+                in_pipe = move(giving, inlet, min(left, size), flags=_FLAGS)
+                if not in_pipe:
+                    return Stand.OVER
+                left -= in_pipe
+                turns -= 1 + in_pipe // TURN_BYTES
         except BlockingIOError:
-            return left, False
-        except (OSError, Interrupted) as exc:
-            raise SourceBroke(exc, left) from exc
-        if not held:
-            return left, True
-        left -= held
-        while in_pipe:
-            try:
-                gone = move(outlet, taking, in_pipe, flags=flags)
-            except BlockingIOError:
+            return Stand.SINK_IS_FULL if in_pipe else Stand.SOURCE_PAUSES
+        except OSError as exc:
+            raise (SinkBroke if in_pipe else SourceBroke)(exc, left) from exc
+        finally:
+            self.left, self._in_pipe = left, in_pipe
+
+    def drop(self) -> None:
+        """Give the transfer up; what is in the pipe goes with it."""
+        if self._pipe is not None:
+            self._pipes.drop(self._pipe)
+            self._pipe = None
+            self._in_pipe = 0
+
+
+def splice_between(
+    network: Network, source: Sock, sink: Sock, left: int, count: Callable[[int], None]
+) -> Splice | None:
+    """A transfer of `left` bytes; None where it is better, or necessary, to copy them."""
+    pipes = network.pipes(source, sink) if left >= SPLICE_BYTES_MIN else None
+    return None if pipes is None else Splice(source, sink, pipes, left, count)
+
+
+async def finish(
+    splice: Splice, waiter: Waiter, *, read_deadline: Callable[[], float], write_s: float
+) -> int:
+    """Go on until it is over; how many bytes are still to come: more than none, read on.
+
+    `read_deadline` is asked at each wait for the source; `write_s` is how long the sink may go
+    without taking any, in seconds. Raises SourceBroke, SinkBroke.
+    """
+    try:
+        while (stand := splice.go_on()) is not Stand.OVER:
+            if stand is Stand.SINK_IS_FULL:
                 try:
-                    await waiter.writable(sink, trio.current_time() + write_s)
+                    await waiter.writable(splice.sink, trio.current_time() + write_s)
                 except Interrupted as exc:
-                    raise SinkBroke(exc, left) from exc
-            except OSError as exc:
-                raise SinkBroke(exc, left) from exc
-            else:
-                in_pipe -= gone
-                passed(gone)
-    return left, True
+                    raise SinkBroke(exc, splice.left) from exc
+                continue
+            try:
+                if stand is Stand.SOURCE_PAUSES:
+                    await waiter.readable(splice.source, read_deadline())
+                else:
+                    await waiter.breathe(TURNS_MAX)
+            except Interrupted as exc:
+                raise SourceBroke(exc, splice.left) from exc
+    except BaseException:
+        splice.drop()
+        raise
+    return splice.left

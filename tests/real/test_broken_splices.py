@@ -16,7 +16,7 @@ import trio
 
 from balancer.wire.network import KernelNetwork, Sock
 from balancer.wire.pipes import IDLE_MAX, splice_works
-from balancer.wire.splice import UNTIL_END, SinkBroke, SourceBroke, splice
+from balancer.wire.splice import UNTIL_END, SinkBroke, SourceBroke, Splice, finish
 from balancer.wire.streams import cut
 from balancer.wire.waiting import Interrupted, Timekeeper, Waiter
 from tests.support.kernel_pairs import Lines, body_of, read_to_end, send_all
@@ -119,17 +119,13 @@ class Transfer:
             if self.ending == "cancelled":
                 scope.deadline = trio.current_time() + chaos.rng.random() * 0.003
             try:
-                await splice(
-                    self.source,
-                    self.sink,
-                    pipes,
-                    size,
+                await finish(
+                    Splice(self.source, self.sink, pipes, size, self._passed),
                     self.waiter,
                     read_deadline=lambda: (
                         trio.current_time() + (0.004 if self.ending == "source stalls" else 5)
                     ),
                     write_s=0.004 if self.ending == "reader stalls" else 5,
-                    passed=self._passed,
                 )
             except SourceBroke:
                 return "source broke"

@@ -15,7 +15,7 @@ import trio
 from balancer.wire import pipes as pipes_module
 from balancer.wire.network import KernelNetwork, Sock
 from balancer.wire.pipes import IDLE_MAX, Pipe, Pipes, splice_works
-from balancer.wire.splice import UNTIL_END, SinkBroke, SourceBroke, splice
+from balancer.wire.splice import UNTIL_END, SinkBroke, SourceBroke, Splice, finish
 from balancer.wire.streams import cut
 from balancer.wire.waiting import Interrupted, TimedOut, Timekeeper, Waiter
 from tests.support.kernel_pairs import Lines, body_of, read_to_end, send_all
@@ -42,15 +42,11 @@ class Passage:
     passed: int = 0
 
     async def move(self, left: int, *, read_s: float = 5.0, write_s: float = 5.0) -> int:
-        return await splice(
-            self.source,
-            self.sink,
-            self.pipes,
-            left,
+        return await finish(
+            Splice(self.source, self.sink, self.pipes, left, self._passed),
             self.waiter,
             read_deadline=lambda: trio.current_time() + read_s,
             write_s=write_s,
-            passed=self._passed,
         )
 
     def _passed(self, count: int) -> None:
