@@ -1,8 +1,13 @@
 """The figures page, read back by the parser of the people who define the format."""
 
+from typing import cast
+
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from balancer.telemetry.metrics import BackendFigures, Figures, exposition
+from tests.support.metrics_reference import reference_page
 
 INF = float("inf")
 
@@ -87,3 +92,70 @@ def test_names_cannot_break_out_of_their_quotes() -> None:
     name = 'a"b\\c\nd'
     seen = samples({"pools": {name: {"panic": False, "available": 0, "backends": []}}})
     assert ("balancer_pool_panic", (("pool", name),)) in seen
+
+
+COUNTS = st.integers(0, 2**53)
+NAMES = st.text(
+    st.characters(exclude_categories=["Cs"]) | st.sampled_from('"\\\n{},= '), max_size=9
+)
+POOLS = st.fixed_dictionaries(
+    {
+        "panic": st.booleans(),
+        "available": COUNTS,
+        "backends": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "address": NAMES,
+                    "weight": COUNTS,
+                    "available": st.booleans(),
+                    "ejected": st.booleans(),
+                    "in_flight": COUNTS,
+                    "requests": COUNTS,
+                    "failures": COUNTS,
+                }
+            ),
+            max_size=3,
+        ),
+    },
+    optional={
+        "responses": st.dictionaries(NAMES, COUNTS, max_size=3),
+        "retries": COUNTS,
+        "durations": st.fixed_dictionaries(
+            {
+                "buckets": st.lists(st.tuples(st.floats(0, 1e5), COUNTS), unique_by=lambda b: b[0])
+                .map(sorted)
+                .map(lambda buckets: [*buckets, (INF, 2**53)]),
+                "sum_s": st.floats(0, 1e12),
+            }
+        ),
+    },
+)
+FIGURES = st.fixed_dictionaries(
+    {"pools": st.dictionaries(NAMES, POOLS, max_size=3)},
+    optional={
+        "version": NAMES,
+        "ready": st.booleans(),
+        "started_s": st.floats(0, 1e12),
+        "connections": COUNTS,
+        "events": COUNTS,
+    },
+)
+
+
+@given(FIGURES)
+def test_the_page_says_what_the_library_would_say(drawn: dict[str, object]) -> None:
+    """The same metrics in the same order, with the same type, words, labels and values."""
+    figures = cast("Figures", drawn)
+    assert families(exposition(figures).decode()) == families(reference_page(figures))
+
+
+def families(page: str) -> list[tuple[object, ...]]:
+    return [
+        (
+            family.name,
+            family.type,
+            family.documentation,
+            [(sample.name, sample.labels, sample.value) for sample in family.samples],
+        )
+        for family in text_string_to_metric_families(page)
+    ]
