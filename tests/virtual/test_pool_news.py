@@ -108,9 +108,11 @@ async def test_a_trial_ends_with_a_success_that_began_in_it(autojump_clock: Mock
     slow_then_bad = in_turn(answers(200, after_s=4), answers(503), answers(200))
     rules = 'policy = "weighted-round-robin"\n'
     rules += 'passive = { consecutive_failures = 1, base_ejection = "1s" }'
-    async with scene({"a": slow_then_bad, "b": answers(200)}, pool=rules) as play:
+    # With this seed the first turn is a's.
+    async with scene({"a": slow_then_bad, "b": answers(200)}, pool=rules, seed=4) as play:
         async with trio.open_nursery() as clients:
-            clients.start_soon(fetch, play.network)
+            for _ in range(2):  # in turns, so one of them goes to a
+                clients.start_soon(fetch, play.network)
             await trio.sleep(0.1)
             while not play.backend_status("a")["ejected"]:
                 await fetch(play.network)
@@ -129,9 +131,11 @@ async def test_an_attempt_from_before_a_trial_does_not_hold_its_only_place(
     hangs_then_fails = in_turn(answers(200, after_s=25), answers(503), answers(200, after_s=2))
     rules = 'policy = "weighted-round-robin"\n'
     rules += 'passive = { consecutive_failures = 1, base_ejection = "1s" }'
-    async with scene({"a": hangs_then_fails, "b": answers(200)}, pool=rules) as play:
+    # With this seed the first turn is a's.
+    async with scene({"a": hangs_then_fails, "b": answers(200)}, pool=rules, seed=4) as play:
         async with trio.open_nursery() as clients:
-            clients.start_soon(fetch, play.network)
+            for _ in range(2):  # in turns, so one of them goes to a
+                clients.start_soon(fetch, play.network)
             await trio.sleep(0.1)
             while not play.backend_status("a")["ejected"]:
                 await fetch(play.network)
@@ -159,7 +163,8 @@ async def test_a_trial_that_an_older_attempt_outlives_holds_one_place(
         scene({"a": older_then_slow, "b": answers(200)}, pool=rules) as play,
         trio.open_nursery() as clients,
     ):
-        clients.start_soon(fetch, play.network)
+        for _ in range(2):  # in turns, so one of them goes to a
+            clients.start_soon(fetch, play.network)
         await trio.sleep(0.1)
         while not play.backend_status("a")["ejected"]:
             await fetch(play.network)
