@@ -4,7 +4,7 @@ Opens and closes sockets, makes the plans that workers are told, and passes on w
 pools are is for `pools`; when settings change is for `reloading`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import trio
@@ -21,7 +21,6 @@ from balancer.supervisor.slots import Process, Slot
 from balancer.supervisor.workers import Workers
 from balancer.wire.network import Network, Sock
 from balancer.worker.messages import (
-    SHARED,
     Drain,
     LetGo,
     LogPlan,
@@ -77,6 +76,25 @@ class Fleet:
         slots = [slot.number for slot in self.workers.slots]
         self._listening.open(_binds(self.settings), slots)
 
+    def open_beside(self, rows: Collection[int]) -> None:
+        """As `open`, while the supervisor before us serves with workers in these rows.
+
+        Of a place where it listens we take what it has given us and open no more: connections would
+        come to a new socket at once, and nobody accepts there before `complete`. Raises CannotListen.
+        """
+        self.workers.lend(rows)
+        self.workers.resize(self._workers_wanted(self.settings))
+        self._listening.close(self._listening.sockets.keys() - self._wanted())
+        there = {key.bind for key in self._listening.sockets}
+        slots = [slot.number for slot in self.workers.slots]
+        self._listening.open([b for b in _binds(self.settings) if b not in there], slots)
+
+    def complete(self) -> None:
+        """Open what is still missing, and tell the workers. Raises CannotListen."""
+        slots = [slot.number for slot in self.workers.slots]
+        if self._listening.open(_binds(self.settings), slots):
+            self.workers.brief()
+
     def _workers_wanted(self, settings: Settings) -> int:
         return self._processors if settings.workers == "auto" else int(settings.workers)
 
@@ -103,14 +121,15 @@ class Fleet:
     async def switched(self) -> tuple[str, ...]:
         """Close what is gone; the workers that have not confirmed in time.
 
-        Whoever waits in the queue of such a socket is taken in by the last who holds it.
+        Whoever waits in the queue of such a socket is taken in by the last worker that holds it; one
+        that is told its plan from here on gives it up at once.
         """
         laggards = await self.workers.confirmed()
         if self._leaving:
-            self._listening.close(self._leaving)
+            leaving, self._leaving = self._leaving, frozenset()
+            self._listening.close(leaving)
             self.workers.say(LetGo(self.workers.answers.next_number()))
             laggards += await self.workers.confirmed()
-            self._leaving = frozenset()
         self.workers.say_to_retiring(Drain(None))
         return tuple(dict.fromkeys(laggards))
 
@@ -133,14 +152,13 @@ class Fleet:
 
     def plan(self, slot: Slot, number: int) -> Plan:
         self._told = {name: book.snapshot for name, book in self._pools.books.items()}
-        absent = {other.number for other in self.workers.slots if not other.serving}
         return plan_of(
             self.settings,
             self._told,
             number=number,
             slot=slot,
             sockets=self._wanted(),
-            leaving=[key for key in self._leaving if key.slot in {SHARED, slot.number} | absent],
+            leaving=self._leaving,
             log=self._log(self.settings),
         )
 

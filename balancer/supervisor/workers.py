@@ -20,13 +20,10 @@ from balancer.worker.messages import (
     Drain,
     Drained,
     Message,
-    OwnOnly,
     Reported,
     Running,
 )
 
-# How long workers may take to give up the sockets of others, before all of them close.
-GIVE_UP_S = 0.5
 # A worker that was told to be done by now, and is not, is ended.
 SPARE_S = 2.0
 NO_LIMIT = float("inf")
@@ -46,6 +43,8 @@ class Workers(Broadcast):
         self._board = board
         self._launch = launch
         self._ending = trio.Event()
+        self._draining = self._passed_on = False
+        self._lent: set[int] = set()
         self._log = get_logger()
         self._tasks: trio.Nursery | None = None
 
@@ -60,12 +59,43 @@ class Workers(Broadcast):
         """One more place; `process`: the worker that a supervisor before us has started for it."""
         taken = {slot.number for slot in self.slots}
         number = next(number for number in count() if number not in taken)
-        row = self._board.free_row({slot.row for slot in self.slots}) if row is None else row
+        if row is None:
+            row = self._board.free_row(self.rows | self._lent)
         slot = Slot(number=number, row=row, process=process)
         self.slots.append(slot)
         if self._tasks is not None:
             self._tasks.start_soon(self._keep, slot)
         return slot
+
+    @property
+    def rows(self) -> set[int]:
+        """The rows of the board that our workers write."""
+        return {slot.row for slot in self.slots}
+
+    def lend(self, rows: Iterable[int]) -> None:
+        """Leave these rows to the workers of the supervisor before us, until they have ended."""
+        self._lent |= set(rows)
+
+    async def take_back(self, processes: Mapping[int, Process]) -> None:
+        """Count on for the workers of the supervisor before us, by row, when they have ended."""
+        async with trio.open_nursery() as tasks:
+            for row in self._lent - processes.keys():
+                self._take_back(row)
+            for row, process in processes.items():
+                tasks.start_soon(self._take_back_after, row, process)
+
+    async def _take_back_after(self, row: int, process: Process) -> None:
+        await process.wait()
+        self._take_back(row)
+
+    def _take_back(self, row: int) -> None:
+        self._board.void(row)
+        self._lent.discard(row)
+
+    def pass_on(self) -> None:
+        """From now on another supervisor owns the board, and nobody follows our workers."""
+        self._passed_on = True
+        self._ending.set()
 
     def adopt(self, there: Mapping[int, tuple[Process, int]]) -> None:
         """Have slots for workers that a supervisor before us has started: process and row, by slot."""
@@ -89,7 +119,8 @@ class Workers(Broadcast):
             started = trio.current_time()
             how = await self._live(slot)
             slot.lost()
-            self._board.void(slot.row)
+            if not self._passed_on:
+                self._board.void(slot.row)
             self.tell_accepts()
             if not self._is_last(slot):
                 pause_s = slot.restarts.pause_s(trio.current_time() - started)
@@ -213,14 +244,13 @@ class Workers(Broadcast):
 
         May be asked again while under way, with less time.
         """
-        if not self._ending.is_set():
+        if not self._draining:
+            self._draining = True
             self._ending.set()
-            # Whoever waits in the queue of a socket is taken in by the last who holds it.
-            number = self.answers.next_number()
-            self.say(OwnOnly(number))
-            await self.answers.until(lambda: not _behind(self.slots, number), GIVE_UP_S)
+            # First ours, then theirs: who waits in the queue of a socket is taken in by the last.
             self._owner.close_sockets()
-        self.say(Drain(None if limit_s == NO_LIMIT else limit_s))
+        limit = None if limit_s == NO_LIMIT else limit_s
+        self.say(Drain(limit, patient=self._passed_on and limit is None))
         for slot in self.slots:
             if slot.channel is None and slot.process is not None:
                 slot.process.kill()
@@ -234,7 +264,3 @@ class Workers(Broadcast):
         for slot in slots:
             await slot.gone.wait()
         return sum(slot.cut for slot in slots)
-
-
-def _behind(slots: Iterable[Slot], number: int) -> bool:
-    return any(slot.planned and slot.applied < number for slot in slots)

@@ -30,7 +30,6 @@ from balancer.worker.messages import (
     LetGo,
     LogPlan,
     Memory,
-    OwnOnly,
     Plan,
     PoolNews,
     Reopen,
@@ -227,9 +226,6 @@ class Link:
                 self._say(Applied(number))
             case Accept(number, slots):
                 worker.sockets.accept_for(slots)
-                self._say(Applied(number))
-            case OwnOnly(number):
-                worker.sockets.own_only()
                 self._say(Applied(number))
             case LetGo(number):
                 worker.sockets.let_go()

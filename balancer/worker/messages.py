@@ -103,16 +103,10 @@ class Sockets(Message, frozen=True):
 
 
 class Accept(Message, frozen=True):
-    """From now on accept on the sockets of these slots (and on the shared ones)."""
+    """From now on accept on the sockets of these slots, and on the shared ones; none: nowhere."""
 
     number: int
     slots: tuple[int, ...]
-
-
-class OwnOnly(Message, frozen=True):
-    """Close the sockets on which you do not accept: their own workers are about to empty them."""
-
-    number: int
 
 
 class LetGo(Message, frozen=True):
@@ -203,11 +197,11 @@ class Drained(Message, frozen=True):
 
 
 Down: TypeAlias = (
-    Memory | Sockets | Plan | PoolNews | Accept | OwnOnly | LetGo | Drain | Cut | Ask | Reopen
+    Memory | Sockets | Plan | PoolNews | Accept | LetGo | Drain | Cut | Ask | Reopen
 )
 Up: TypeAlias = Memory | Sockets | Hello | Applied | Reported | Running | Drained
 Word: TypeAlias = (
-    Memory | Sockets | Plan | PoolNews | Accept | OwnOnly | LetGo | Drain | Cut | Ask | Reopen
+    Memory | Sockets | Plan | PoolNews | Accept | LetGo | Drain | Cut | Ask | Reopen
     | Hello | Applied | Reported | Running | Drained
 )  # fmt: skip
 

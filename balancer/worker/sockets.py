@@ -1,7 +1,8 @@
 """The listening sockets of one worker: which it holds, on which it accepts, and how one is given up.
 
 Every worker holds the sockets of all slots, and accepts on its own, on the shared ones, and on those
-whose worker is not there: the kernel goes on queueing connections at them. It opens none itself.
+whose worker is not there: the kernel goes on queueing connections at them. Told of no slot, it accepts
+nowhere. It opens none itself.
 """
 
 from collections.abc import Collection, Mapping
@@ -36,29 +37,24 @@ class ListeningSockets:
         self._adjust()
 
     def keep_only(self, keys: Collection[SocketKey], leaving: Collection[SocketKey]) -> None:
-        """Close all others; accept on those that are `leaving` until `let_go`."""
+        """Give up all others; those that are `leaving` stay until `let_go`."""
         self._leaving = frozenset(leaving)
-        for key in self.held.keys() - set(keys) - self._leaving:
-            self._stop(key)
-            self.held.pop(key).close()
-        self._adjust()
+        self._give_up(self.held.keys() - set(keys) - self._leaving)
 
     def accept_for(self, slots: Collection[int]) -> None:
         """Accept on the sockets of these slots, and on the shared ones."""
         self._slots = frozenset(slots)
         self._adjust()
 
-    def own_only(self) -> None:
-        """Close those on which we do not accept, so that who does holds the last handle."""
-        for key in self.held.keys() - self._accepting.keys():
-            self.held.pop(key).close()
-
     def let_go(self) -> None:
-        """Take in who waits at the sockets that are leaving, and close them."""
-        for key in self._leaving & self.held.keys():
-            self._stop(key)
-            self._empty(self.held.pop(key))
+        """Give up the sockets that are leaving."""
+        self._give_up(self._leaving & self.held.keys())
         self._leaving = frozenset()
+
+    @property
+    def serves_clients(self) -> bool:
+        """Whether we were told to accept anywhere."""
+        return bool(self._slots)
 
     async def run(self, connections: trio.Nursery) -> None:
         """Accept until cancelled; connections go on in the nursery."""
@@ -71,13 +67,8 @@ class ListeningSockets:
                 self._loops = None
 
     def close(self) -> None:
-        """Take in who waits at our own sockets, and close all; after `run`."""
-        for key, sock in self.held.items():
-            if key.slot in self._slots or key.slot == SHARED:
-                self._empty(sock)
-            else:
-                sock.close()
-        self.held.clear()
+        """Give up all; after `run`."""
+        self._give_up(set(self.held))
 
     def abandon(self) -> None:
         """Close all and take nobody in: other processes go on accepting there."""
@@ -85,20 +76,24 @@ class ListeningSockets:
             sock.close()
         self.held.clear()
 
-    def _empty(self, sock: Sock) -> None:
-        if self._connections is not None:
-            empty(self._service, sock, self._connections)
-        sock.close()
+    def _give_up(self, keys: Collection[SocketKey]) -> None:
+        """Take in who waits at these, whoever's they are, and close them.
+
+        Nobody knows who closes last: the kernel resets whoever then still waits. So each empties.
+        """
+        for key in keys:
+            self._stop(key)
+            sock = self.held.pop(key)
+            if self._connections is not None and self.serves_clients:
+                empty(self._service, sock, self._connections)
+            sock.close()
 
     def _adjust(self) -> None:
         """Accept on what is to be accepted on, and on nothing else."""
         if self._loops is None:
             return
-        wanted = {
-            key
-            for key in self.held
-            if key.slot in self._slots or key.slot == SHARED or key in self._leaving
-        }
+        slots = self._slots and self._slots | {SHARED}
+        wanted = {key for key in self.held if key.slot in slots}
         for key in self._accepting.keys() - wanted:
             self._stop(key)
         for key in wanted - self._accepting.keys():
