@@ -67,6 +67,8 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
     if not isinstance(found, str):
         return Unread(data)
     pool = service.pools[found]
+    request_id = service.new_request_id()
+    sent_head = forwarded_request(request, client.hop_lines, request_id)
     view = pool.pick(avoid=(), unrepeatable=not request.idempotent)
     if view is None:
         return Unread(data)
@@ -77,7 +79,6 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
     address = backend.address
     began = now()
     number = service.exchanges = service.exchanges + 1
-    request_id = service.new_request_id()
     attempt = AttemptRecord(address, began, True)
     record = ExchangeRecord(number, request_id.decode("ascii"), client.address, began, began)
     record.method, record.target, record.host = request.method, request.target, request.host
@@ -89,7 +90,6 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
         client.pending = data[end:]
     service.running[number] = client
     waiter = client.waiter
-    sent_head = forwarded_request(request, client.hop_lines, request_id)
     so_far = request, data, sent_head, request_id, record, attempt, pool, view
     connection: UpstreamConnection | None = None
     evidence, reason = Evidence.IGNORED, "cancelled"

@@ -23,6 +23,8 @@ from tests.support.virtual_backend import (
     trickles,
 )
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 FAST = 'timeouts = { connect = "1s", response = "3s", idle = "5s" }'
 
 

@@ -4,14 +4,13 @@ Each test tells what happened there before.
 """
 
 import socket
-from types import ModuleType
 from typing import cast
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from balancer.proxy import attempt, plain_exchange
+from balancer.proxy import attempt
 from balancer.rehearsal.links import Fault
 from balancer.wire import streams
 from balancer.wire.network import Network, Sock
@@ -22,6 +21,8 @@ from tests.support.raw_backend import head_of, raw
 from tests.support.scene import ADDRESSES, scene
 from tests.support.scripted_http import Line
 from tests.support.virtual_backend import answers, garbage, in_turn, resets_after, response
+
+pytestmark = pytest.mark.usefixtures("either_way")
 
 FAST = 'timeouts = { connect = "1s", response = "3s", idle = "5s" }'
 IMPATIENT = 'client = { body_timeout = "7s", header_timeout = "4s", idle_timeout = "30s" }'
@@ -326,11 +327,8 @@ async def test_a_crash_in_a_body_is_a_visible_break(
         assert play.stage.access[-1].fault == "internal error"
 
 
-@pytest.mark.parametrize(
-    ("module", "name"), [(attempt, "pass_answer"), (plain_exchange, "plain_response")]
-)
 async def test_a_crash_before_an_answer_is_told_and_harms_no_other_connection(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its access line had status 0 and said that the attempt was cancelled."""
 
@@ -341,10 +339,9 @@ async def test_a_crash_before_an_answer_is_told_and_harms_no_other_connection(
         other = await play.client()
         assert (await other.get()).status == 200
         with monkeypatch.context() as patch:
-            patch.setattr(module, name, breaks)
+            patch.setattr(attempt, "pass_answer", breaks)
             # What asks for more than a plain exchange is served by the general flow.
-            asks = ("TE: trailers",) if module is attempt else ()
-            answer = await fetch(play.network, "/", *asks)
+            answer = await fetch(play.network, "/", "TE: trailers")
         assert answer.status == 500
         assert "proxy_internal_error" in (answer.header("proxy-status") or "")
         record = play.stage.access[-1]

@@ -189,6 +189,7 @@ async def _chaos(play: Scene, rng: random.Random) -> None:
 @pytest.mark.parametrize(
     "seed", [*range(12), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(12, 200))]
 )
+@pytest.mark.usefixtures("either_way")
 async def test_random_faults_break_no_promise(autojump_clock: MockClock, seed: int) -> None:
     rng, notes = random.Random(seed), Notes()
     scripts = {name: moody(name, random.Random(f"{seed}{name}"), notes) for name in "abc"}
