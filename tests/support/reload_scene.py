@@ -191,7 +191,7 @@ async def reload_scene(
             nursery.start_soon(pools.monitor.run)
             nursery.start_soon(pools.keep_time)
             nursery.start_soon(orders.keep_saved)
-            await trio.sleep(1)
+            await trio.sleep(1.1)  # between two rounds of probes
             yield scene
             nursery.cancel_scope.cancel()
 

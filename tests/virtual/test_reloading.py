@@ -249,6 +249,17 @@ async def test_what_a_reload_has_learnt_is_saved_soon(autojump_clock: MockClock)
         assert A not in saved
 
 
+async def test_a_worker_that_has_ejected_on_its_own_is_answered(
+    autojump_clock: MockClock,
+) -> None:
+    """Also where the answer is what was said before: its own word ends with ours."""
+    async with reload_scene("a b") as scene:
+        heard, now = len(scene.ear.heard), trio.current_time()
+        for ejected in (False, True):
+            scene.pools.evidence(BackendId("web", A), Evidence.FAILURE, "reset", now, ejected)
+        assert scene.ear.heard[heard:] == [scene.pools.books["web"].snapshot]
+
+
 # ---- other rules
 
 
