@@ -36,7 +36,7 @@ def run(
     """Run the balancer on a CONFIG file, or without a file from --listen and --to.
 
     It stays in the foreground. TERM and INT let running exchanges end within shutdown_timeout (one
-    more: now), QUIT without limit.
+    more: now), QUIT without limit. HUP reloads CONFIG, USR1 reopens logs, USR2 upgrades.
 
     \b
     Examples:
