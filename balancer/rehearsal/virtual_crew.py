@@ -17,8 +17,9 @@ from balancer.rehearsal.unix_socket import UnixSock
 from balancer.supervisor.slots import Process
 from balancer.telemetry.record import ExchangeRecord
 from balancer.wire.network import Network, Sock
-from balancer.worker.link import Link, Surroundings
+from balancer.worker.link import Link
 from balancer.worker.messages import LogPlan
+from balancer.worker.surroundings import Surroundings
 
 # A rehearsal's board is small, so that a thousand rehearsals are.
 ROWS, CELLS = 17, 2048

@@ -32,7 +32,7 @@ class Owner(Protocol):
         ...
 
     def sockets(self) -> Mapping[SocketKey, object]:
-        """Every listening socket there is."""
+        """Every listening socket that workers are to hold."""
         ...
 
     def close_sockets(self) -> None:
@@ -108,6 +108,10 @@ class Broadcast:
     async def one_serves(self, within_s: float) -> bool:
         """Whether a worker is there within that time."""
         return await self.answers.until(lambda: any(s.serving for s in self.slots), within_s)
+
+    async def all_serve(self, within_s: float) -> bool:
+        """Whether all workers are there within that time."""
+        return await self.answers.until(lambda: all(s.serving for s in self.slots), within_s)
 
     async def confirmed(self) -> tuple[str, ...]:
         """Return when all that has been said is in force everywhere; in time, where it is not."""

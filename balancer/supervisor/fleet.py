@@ -163,7 +163,8 @@ class Fleet:
         )
 
     def sockets(self) -> Mapping[SocketKey, object]:
-        return self._listening.sockets
+        theirs = self._wanted() | self._leaving
+        return {key: sock for key, sock in self._listening.sockets.items() if key in theirs}
 
     def close_sockets(self) -> None:
         self._listening.close_all()

@@ -145,11 +145,15 @@ class Reopen(Message, frozen=True):
 
 
 class Hello(Message, frozen=True):
-    """The first word of a worker; `row` is None where it has no plan yet."""
+    """The first word of a worker; `row` is None where it has no plan yet.
+
+    `draining`: it takes nothing new and is about to end.
+    """
 
     slot: int
     pid: int
     row: int | None
+    draining: bool = False
 
 
 class Applied(Message, frozen=True):
@@ -190,19 +194,21 @@ class Running(Message, frozen=True):
     exchanges: tuple[RunningExchange, ...]
 
 
+class Leaving(Message, frozen=True):
+    """Nobody here has asked for it, but the worker takes nothing new from now on, and will end."""
+
+
 class Drained(Message, frozen=True):
     """The drain has ended; so many exchanges were cut. The worker ends with this word."""
 
     cut: int
 
 
-Down: TypeAlias = (
-    Memory | Sockets | Plan | PoolNews | Accept | LetGo | Drain | Cut | Ask | Reopen
-)
-Up: TypeAlias = Memory | Sockets | Hello | Applied | Reported | Running | Drained
+Down: TypeAlias = Memory | Sockets | Plan | PoolNews | Accept | LetGo | Drain | Cut | Ask | Reopen
+Up: TypeAlias = Memory | Sockets | Hello | Applied | Reported | Running | Leaving | Drained
 Word: TypeAlias = (
     Memory | Sockets | Plan | PoolNews | Accept | LetGo | Drain | Cut | Ask | Reopen
-    | Hello | Applied | Reported | Running | Drained
+    | Hello | Applied | Reported | Running | Leaving | Drained
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

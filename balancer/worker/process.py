@@ -20,8 +20,9 @@ import trio
 from balancer.wire.network import KernelNetwork, Sock
 from balancer.worker.channel import Channel, KernelChannel
 from balancer.worker.lines import FileLines
-from balancer.worker.link import Link, Surroundings
+from balancer.worker.link import Link
 from balancer.worker.memory import board_in
+from balancer.worker.surroundings import Surroundings
 
 # The supervisor decides; a terminal's Ctrl-C and hang-up reach it as well.
 LEFT_TO_THE_SUPERVISOR = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2)
