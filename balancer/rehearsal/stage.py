@@ -16,8 +16,9 @@ from balancer.config.load import load_text
 from balancer.config.settings import Settings
 from balancer.rehearsal.memory_network import HostNetwork, MemoryNetwork
 from balancer.rehearsal.virtual_crew import VirtualCrew
-from balancer.supervisor.instance import Instance, Surroundings
+from balancer.supervisor.instance import Instance
 from balancer.supervisor.state_file import MemoryStateStore, StateStore
+from balancer.supervisor.surroundings import Surroundings
 from balancer.telemetry.record import ExchangeRecord
 from balancer.wire.network import Sock
 from balancer.worker.messages import LogPlan

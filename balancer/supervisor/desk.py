@@ -3,7 +3,7 @@
 Reads from the books, the board and the workers; passes orders on. Decides nothing itself.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import cast
@@ -11,7 +11,7 @@ from typing import cast
 import msgspec
 import trio
 
-from balancer.admin.control import Done, NotApplied
+from balancer.admin.control import Done
 from balancer.core.backend import BackendId
 from balancer.core.board import Board
 from balancer.core.ledger import Applied, Ledger
@@ -30,7 +30,7 @@ VERSION = version("balancer")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the desk stands on."""
+    """What the desk stands on. `passed_on`: whether another process serves by now."""
 
     name: str
     events: EventLog
@@ -41,6 +41,8 @@ class Parts:
     board: Board
     ending: Ending
     accepting: trio.Event
+    upgrade: Callable[[], Awaitable[Done]]
+    passed_on: Callable[[], bool]
     wall: Callable[[], float]
 
 
@@ -51,6 +53,11 @@ class Desk:
         self._parts = parts
         self.events = parts.events
         self._started = parts.wall()
+
+    @property
+    def one_at_a_time(self) -> trio.Lock:
+        """Held by a reload that is under way."""
+        return self._parts.reloading.one_at_a_time
 
     def status(self, pool: str | None) -> Mapping[str, object]:
         parts = self._parts
@@ -78,6 +85,8 @@ class Desk:
 
     def readiness(self) -> tuple[bool, list[str]]:
         parts = self._parts
+        if parts.passed_on():
+            return True, ["another process has taken over and serves"]
         if parts.ending.asked.is_set():
             return False, ["stopping"]
         if not parts.accepting.is_set():
@@ -98,7 +107,7 @@ class Desk:
         return await self._parts.reloading.reload()
 
     async def upgrade(self) -> Done:
-        raise NotApplied("upgrade is not there yet; nothing was changed")
+        return await self._parts.upgrade()
 
     async def add(self, pool: str, address: str, weight: int | None) -> Done:
         backend = backend_named(pool, address)

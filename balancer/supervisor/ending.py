@@ -62,12 +62,16 @@ class Ending:
         self.ask(Haste.LIMITED if self._haste < Haste.LIMITED else Haste.NOW)
 
     async def carry_out(
-        self, drain: Callable[[float], Awaitable[int]], *, delay_s: float, places: str
+        self, drain: Callable[[float], Awaitable[int]], *, delay_s: float, places: str | None
     ) -> int:
-        """Wait for whoever sends traffic to look elsewhere, then drain; how many were cut."""
+        """Wait for whoever sends traffic to look elsewhere, then drain; how many were cut.
+
+        `places`: where nobody listens then; None where somebody does.
+        """
         with self._before:
             await trio.sleep(delay_s)
-        self._events.add(EventKind.LISTENER_CLOSED, cause=f"no longer listening on {places}")
+        if places is not None:
+            self._events.add(EventKind.LISTENER_CLOSED, cause=f"no longer listening on {places}")
         self._drain_began = True
         self._draining.deadline = self._deadline()
         with self._draining:

@@ -4,32 +4,30 @@ This is the supervisor's part: books, probes, orders, listening sockets. The dat
 workers, which may be processes or, in a rehearsal, tasks of the same run.
 """
 
-import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+import os
+from collections.abc import Awaitable, Callable
 
 import trio
 
-from balancer.admin import api, health, server
+from balancer.admin.control import Done
 from balancer.config.settings import Settings
 from balancer.core.cells import Cells
 from balancer.core.ledger import Ledger
-from balancer.supervisor.crew import Crew
-from balancer.supervisor.desk import Desk, Parts
+from balancer.supervisor.bequest import BOARD, HEALTH, LISTENER, Handle
+from balancer.supervisor.desk import VERSION, Desk, Parts
 from balancer.supervisor.ending import Ending, Haste, cut_in_words
 from balancer.supervisor.events import EventKind, EventLog
 from balancer.supervisor.fleet import Fleet
+from balancer.supervisor.heritage import CannotTakeOver, Heritage
 from balancer.supervisor.listeners import CannotListen, open_listener
 from balancer.supervisor.orders import Orders, overlay_of, pools_of
 from balancer.supervisor.pools import Pools
+from balancer.supervisor.reception import Reception
 from balancer.supervisor.reload_plan import weights_of
-from balancer.supervisor.reloading import Load, Reloading
-from balancer.supervisor.state_file import StateStore
-from balancer.supervisor.takeover import Adopted
+from balancer.supervisor.reloading import Reloading
+from balancer.supervisor.succession import Affairs, Succession
+from balancer.supervisor.surroundings import Surroundings
 from balancer.telemetry.logs import get_logger
-from balancer.wire.network import Network, Sock
-from balancer.worker.messages import LogPlan, SocketKey
 
 # Followers of events are told the last one before their connection ends.
 FAREWELL_S = 0.05
@@ -41,37 +39,14 @@ class NoWorker(CannotListen):
     """No worker came up; str() is a sentence for the operator."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What an instance takes from outside, so that a rehearsal can give it all virtual.
-
-    `wall`: seconds since 1970. `processors`: how many workers `auto` is. `admin_listener`: None
-    serves no admin socket. `load` reads `source`, the configuration, again; None: it is no file.
-    `sockets` and `adopted`: what was there before us.
-    """
-
-    name: str
-    network: Network
-    store: StateStore
-    crew: Crew
-    log: Callable[[Settings], LogPlan]
-    wall: Callable[[], float]
-    rng: random.Random
-    source: str = ""
-    load: Load | None = None
-    processors: int = 1
-    admin_listener: Sock | None = None
-    sockets: Mapping[SocketKey, Sock] = field(default_factory=dict)
-    adopted: Sequence[Adopted] = ()
-
-
 class Instance:
     """Owns everything of an instance; `desk` is what operators deal with."""
 
     def __init__(self, settings: Settings, around: Surroundings) -> None:
         self._around = around
         self.events = EventLog(wall=around.wall)
-        document = around.store.load()
+        heritage = around.heritage
+        document = around.store.load() if heritage is None else heritage.estate.document
         ledger = Ledger.of(weights_of(settings), overlay_of(document))
         for note in ledger.notes:
             get_logger().warning("state.entry_dropped", because=note)
@@ -98,7 +73,12 @@ class Instance:
         self.ending = Ending(
             limit_s=lambda: self.fleet.settings.shutdown_timeout, events=self.events
         )
+        self.took_over = heritage is not None
+        self.passed_on = False
+        self._probing = trio.CancelScope()
         self.desk = Desk(self._parts())
+        self._reception = Reception(around.network, self.desk, around.admin_listener)
+        self.succession = Succession(self._affairs())
 
     def _parts(self) -> Parts:
         around = self._around
@@ -118,6 +98,8 @@ class Instance:
             pools=self.pools,
             orders=self.orders,
             reloading=reloading,
+            upgrade=self._upgrade,
+            passed_on=lambda: self.passed_on,
             workers=self.fleet.workers,
             board=around.crew.board,
             ending=self.ending,
@@ -125,70 +107,114 @@ class Instance:
             wall=around.wall,
         )
 
+    async def _upgrade(self) -> Done:
+        return await self.succession.upgrade()
+
+    def _affairs(self) -> Affairs:
+        return Affairs(
+            outside=self._around.outside,
+            handles=self._handles,
+            rows=lambda: self.fleet.workers.rows,
+            limit_s=lambda: self.fleet.settings.start_timeout,
+            reception=self._reception,
+            orders=self.orders,
+            lock=self.desk.one_at_a_time,
+            ending=self.ending,
+            events=self.events,
+            pid=os.getpid(),
+            pass_on=self._pass_on,
+        )
+
+    def _handles(self) -> list[tuple[Handle, object]]:
+        sockets = self.fleet.sockets().items()
+        return [
+            (Handle(BOARD), self._around.crew.memory),
+            *((Handle(LISTENER, key.bind, key.slot), sock) for key, sock in sockets),
+            *self._reception.handles(),
+        ]
+
     async def run(self) -> None:
         """Serve until told to stop; `accepting` is set when clients are being accepted.
 
-        Raises CannotListen before anything was started.
+        Raises CannotListen before anything was started; CannotTakeOver.
         """
+        heritage = self._around.heritage
         there = {each.slot: (each.process, each.row) for each in self._around.adopted}
         try:
-            self.fleet.open(there)
-            public = self._open_health()
-            try:
-                await self._run(public)
-            finally:
-                if public is not None:
-                    public.close()
+            if heritage is None:
+                self.fleet.open(there)
+            else:
+                self.fleet.open_beside(heritage.estate.rows)
+            self._open_health()
+            await self._run()
         finally:
+            self._reception.close()
             self.fleet.close_sockets()
 
-    def _open_health(self) -> Sock | None:
-        bind = self.fleet.settings.admin.health
+    def _open_health(self) -> None:
+        bind, around = self.fleet.settings.admin.health, self._around
         if bind is None:
-            return None
-        return open_listener(self._around.network, bind, reuse_port=False)
+            return
+        sock = None if around.heritage is None else around.heritage.take_sock(HEALTH, bind)
+        sock = sock or open_listener(around.network, bind, reuse_port=False)
+        self._reception.own(bind, sock)
 
-    async def _run(self, public: Sock | None) -> None:
+    async def _run(self) -> None:
         async with trio.open_nursery() as background:
-            self._start_background(background, public)
-            await self._until_known()
-            await self._begin_to_serve(background)
+            self._start_background(background)
+            if self._around.heritage is None:
+                self._start_answering(background)
+                await self._until_known(self.pools.first_verdicts)
+                await self._begin_to_serve(background)
+            else:
+                await self._until_known(self.pools.own_verdicts)
+                await self._take_over(background, self._around.heritage)
             await self.ending.asked.wait()
-            cut = await self.ending.carry_out(
-                self.fleet.workers.drain,
-                delay_s=self.fleet.settings.readiness_delay,
-                places=self.fleet.places,
-            )
-            self.events.add(EventKind.INSTANCE_STOPPED, cause=cut_in_words(cut))
-            await trio.sleep(FAREWELL_S)
+            await self._end(background)
             background.cancel_scope.cancel()
 
-    def _start_background(self, nursery: trio.Nursery, public: Sock | None) -> None:
-        network = self._around.network
+    async def _end(self, background: trio.Nursery) -> None:
+        if self._around.heritage is not None:
+            self._around.heritage.hurry_predecessor()
+        if self.passed_on:
+            background.start_soon(self._reception.dismiss)
+        cut = await self.ending.carry_out(
+            self.fleet.workers.drain,
+            delay_s=self.fleet.settings.readiness_delay,
+            places=None if self.passed_on else self.fleet.places,
+        )
+        effect = f"process {os.getpid()} ends" if self.passed_on else None
+        self.events.add(EventKind.INSTANCE_STOPPED, cause=cut_in_words(cut), effect=effect)
+        await trio.sleep(FAREWELL_S)
+
+    def _start_background(self, nursery: trio.Nursery) -> None:
         nursery.start_soon(self.fleet.workers.run)
         nursery.start_soon(self._take_channels, nursery)
         self.pools.begin(self.fleet)
-        nursery.start_soon(self.pools.monitor.run)
+        nursery.start_soon(self._probe)
         nursery.start_soon(self.pools.keep_time)
+        nursery.start_soon(self.succession.watch)
+
+    async def _probe(self) -> None:
+        with self._probing:
+            await self.pools.monitor.run()
+
+    def _start_answering(self, nursery: trio.Nursery) -> None:
+        """Begin with what only one process of an instance may do: answer, and save."""
+        nursery.start_soon(self._reception.run)
         nursery.start_soon(self.orders.keep_saved)
-        if self._around.admin_listener is not None:
-            answer = partial(api.answer, control=self.desk)
-            nursery.start_soon(server.serve, self._around.admin_listener, network, answer)
-        if public is not None:
-            answer = partial(health.answer_public, control=self.desk)
-            nursery.start_soon(server.serve, public, network, answer)
 
     async def _take_channels(self, nursery: trio.Nursery) -> None:
         while True:
             channel = await self._around.crew.next_channel()
             nursery.start_soon(self.fleet.workers.talk, channel)
 
-    async def _until_known(self) -> None:
+    async def _until_known(self, known: Callable[[], Awaitable[None]]) -> None:
         """Wait for what the pools must know before clients come, or for `start_timeout`."""
         with trio.move_on_after(self.fleet.settings.start_timeout):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._give_up_waiting, nursery.cancel_scope)
-                await self.pools.first_verdicts()
+                await known()
                 nursery.cancel_scope.cancel()
 
     async def _give_up_waiting(self, scope: trio.CancelScope) -> None:
@@ -211,6 +237,38 @@ class Instance:
             fleet.switch(fleet.settings)
             await fleet.switched()
 
+    # ---- upgrading
+
+    async def _take_over(self, nursery: trio.Nursery, heritage: Heritage) -> None:
+        """Have our workers accept beside the others, and all else be ours. CannotTakeOver."""
+        fleet = self.fleet
+        if not await fleet.workers.all_serve(FIRST_WORKER_S):
+            raise NoWorker(f"not all workers came up within {FIRST_WORKER_S:g} s; the log says why")
+        if self.ending.asked.is_set():
+            raise CannotTakeOver("it was told to stop meanwhile")
+        last = await heritage.our_turn(VERSION)
+        self.orders.renew(weights_of(fleet.settings), last.document)
+        self.events.go_on_from(last.last_event, last.events)
+        fleet.complete()
+        await fleet.workers.accept()
+        heritage.took_over()
+        self.accepting.set()
+        self._start_answering(nursery)
+        self.pools.changed.set()
+        nursery.start_soon(fleet.workers.take_back, heritage.workers(self._around.crew.board))
+        cause = f"process {os.getpid()} has taken over from process {heritage.estate.pid}"
+        self.events.add(EventKind.INSTANCE_STARTED, cause=cause)
+
+    def _pass_on(self, pid: int) -> None:
+        """Finish what runs, and end, because that process serves."""
+        assert self._around.outside is not None
+        self.passed_on = True
+        self._around.outside.leave()
+        self.events.add(EventKind.INSTANCE_HANDED_OVER, cause=f"process {pid} has taken over")
+        self.fleet.workers.pass_on()
+        self._probing.cancel()
+        self.ending.pass_on()
+
     # ---- stopping
 
     def stop(self, *, now: bool) -> None:
@@ -219,6 +277,8 @@ class Instance:
     def stop_sooner(self) -> None:
         """Stop within `shutdown_timeout`; where that was asked already, now."""
         self.ending.ask_sooner()
+        if self.passed_on:
+            self.fleet.workers.lose_patience()
 
     def stop_without_limit(self) -> None:
         """Stop when the last exchange has ended, however long that takes."""

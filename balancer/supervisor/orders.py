@@ -82,6 +82,11 @@ class Orders:
             await take(self.document(self.ledger))
             self._passed_on = True
 
+    def renew(self, file: Mapping[str, Mapping[str, int]], document: Mapping[str, object]) -> None:
+        """Go by a later state document, that somebody else has kept up to now."""
+        self.ledger = Ledger.of(file, overlay_of(document))
+        self._pools.renew(self.ledger, pools_of(document))
+
     def _check_ours(self) -> None:
         if self._passed_on:
             raise NotApplied("another process has taken over; ask again, and it will answer")

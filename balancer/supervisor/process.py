@@ -7,23 +7,31 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import trio
 
-from balancer.admin.socket_file import SocketPlaceTaken, unix_listener
+from balancer.admin.socket_file import SocketPlaceTaken
 from balancer.config.settings import Settings
-from balancer.core.board import WORKERS_MAX
+from balancer.core.board import WORKERS_MAX, OtherLayout
 from balancer.supervisor.activation import given_listeners
-from balancer.supervisor.instance import Instance, Surroundings
-from balancer.supervisor.instance_lock import AlreadyRunning, Holder, hold
+from balancer.supervisor.bequest import Channel, Failed
+from balancer.supervisor.heritage import (
+    CannotTakeOver,
+    Heritage,
+    channel_to_predecessor,
+    inherited,
+)
+from balancer.supervisor.instance import Instance
+from balancer.supervisor.instance_lock import AlreadyRunning, Holder
 from balancer.supervisor.listeners import CannotListen
 from balancer.supervisor.notify import Notifier
 from balancer.supervisor.places import NoPlace, cannot_open
 from balancer.supervisor.planning import log_plan
+from balancer.supervisor.premises import Premises, inherited_premises, own_premises
 from balancer.supervisor.processes import ProcessCrew, next_channel
 from balancer.supervisor.signals import SIGNALS, keep_manager_informed, obey
 from balancer.supervisor.state_file import (
@@ -32,16 +40,24 @@ from balancer.supervisor.state_file import (
     StateStore,
     StateUnreadable,
 )
+from balancer.supervisor.successor import command_of_this_process
+from balancer.supervisor.surroundings import Surroundings
 from balancer.supervisor.takeover import Orphans, adopted, gather, orphans_are_left
 from balancer.telemetry.line_sink import FileSink
 from balancer.telemetry.logs import configure, get_logger
-from balancer.wire.network import KernelNetwork, Sock
+from balancer.wire.network import KernelNetwork
 from balancer.worker.memory import board_in, new_memory
 from balancer.worker.messages import SHARED, LogPlan, SocketKey
 
 # Each says in one sentence what keeps an instance from starting.
-CANNOT_START = (AlreadyRunning, NoPlace, SocketPlaceTaken, CannotListen, StateUnreadable)
-WORKERS_ENDING = ".workers"
+CANNOT_START = (
+    AlreadyRunning,
+    NoPlace,
+    SocketPlaceTaken,
+    CannotListen,
+    CannotTakeOver,
+    StateUnreadable,
+)
 _log = get_logger()
 
 
@@ -51,22 +67,28 @@ def run_instance(
     """Run an instance in the foreground until it is told to stop; the exit code.
 
     `load` reads the file again, for a reload. What keeps it from starting is one sentence on standard
-    error, and 1.
+    error, and 1. Started by an instance that is to be upgraded, it takes over from that one.
     """
     _raise_descriptor_limit()
+    given = _Given(settings=settings, source=source, load=load)
+    channel = channel_to_predecessor(os.environ)
+    refuse = _refused if channel is None else partial(_refused_to, channel)
     try:
         with ExitStack() as stack:
-            return _run(_Given(settings=settings, source=source, load=load), stack)
+            heritage = None
+            if channel is not None:
+                heritage = stack.enter_context(closing(trio.run(inherited, channel)))
+            return _run(given, heritage, stack)
     except CANNOT_START as exc:
-        return _refused(str(exc))
+        return refuse(str(exc))
     except BaseExceptionGroup as group:
         known, rest = group.split(CANNOT_START)
         if rest is not None or known is None:
             raise
-        return _refused("; ".join(str(exc) for exc in _leaves(known)))
+        return refuse("; ".join(str(exc) for exc in _leaves(known)))
     except OSError as exc:
         where = f" {exc.filename}" if exc.filename else ""
-        return _refused(f"cannot start:{where}: {exc.strerror or exc}")
+        return refuse(f"cannot start:{where}: {exc.strerror or exc}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,47 +111,46 @@ class _Given:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Places:
-    """What is open before anything runs."""
+class _Found:
+    """What is there before anything runs: opened, inherited, or left by others."""
 
-    admin: Sock
-    workers: Sock
-    workers_path: Path
+    premises: Premises
+    heritage: Heritage | None
     orphans_left: bool
     store: StateStore
-    given: dict[str, int]
+    activated: dict[str, int]
 
 
-def _run(given: _Given, stack: ExitStack) -> int:
+def _run(given: _Given, heritage: Heritage | None, stack: ExitStack) -> int:
     settings, admin = given.settings, given.settings.admin
-    path = Path(admin.socket)
-    state = Path(admin.state) if admin.state else None
     holder = Holder.now(config=given.source, wall=time.time())
-    stack.enter_context(hold(state=state, socket=path, holder=holder))
+    command = command_of_this_process(os.environ)
+    if heritage is None:
+        premises = stack.enter_context(own_premises(admin, holder, command))
+    else:
+        premises = stack.enter_context(inherited_premises(admin, heritage, command))
+        heritage.settle = partial(premises.settle, holder)
     _check_access_log(settings)
-    network = KernelNetwork()
-    workers_path = path.with_name(path.name + WORKERS_ENDING)
     binds = [listener.bind for listener in settings.listeners]
-    places = _Places(
-        given=given_listeners(os.environ, pid=os.getpid(), binds=binds),
-        admin=stack.enter_context(unix_listener(network, path)),
-        workers=stack.enter_context(unix_listener(network, workers_path)),
-        workers_path=workers_path,
-        orphans_left=orphans_are_left(workers_path),
-        store=FileStateStore(state) if state is not None else MemoryStateStore(),
+    found = _Found(
+        premises=premises,
+        heritage=heritage,
+        orphans_left=heritage is None and orphans_are_left(premises.workers_path),
+        store=FileStateStore(Path(admin.state)) if admin.state else MemoryStateStore(),
+        activated=given_listeners(os.environ, pid=os.getpid(), binds=binds),
     )
     logs = FileSink(os.dup(2))
     _configure_logs(_log_plan(settings), logs)
-    trio.run(_main, given, places, logs)
+    trio.run(_main, given, found, logs)
     return 0
 
 
-async def _main(given: _Given, places: _Places, logs: FileSink) -> None:
+async def _main(given: _Given, found: _Found, logs: FileSink) -> None:
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with trio.open_nursery() as writing:
             writing.start_soon(logs.run)
-            orphans = await _orphans(places) if places.orphans_left else None
-            instance = _instance(given, places, orphans)
+            orphans = await _orphans(found) if found.orphans_left else None
+            instance = _instance(given, found, orphans)
             notifier = Notifier(os.environ, pid=os.getpid())
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(obey, signals, instance, logs, notifier)
@@ -140,9 +161,9 @@ async def _main(given: _Given, places: _Places, logs: FileSink) -> None:
             writing.cancel_scope.cancel()
 
 
-async def _orphans(places: _Places) -> Orphans | None:
+async def _orphans(found: _Found) -> Orphans | None:
     """The workers of a supervisor that was killed, if they are ours to take over."""
-    orphans = await gather(partial(next_channel, places.workers), board_in)
+    orphans = await gather(partial(next_channel, found.premises.workers.sock), board_in)
     if orphans is None:
         _log.error("workers.not_taken_over", because="none of those that are left has dialled")
     else:
@@ -150,27 +171,46 @@ async def _orphans(places: _Places) -> Orphans | None:
     return orphans
 
 
-def _instance(given: _Given, places: _Places, orphans: Orphans | None) -> Instance:
+def _instance(given: _Given, found: _Found, orphans: Orphans | None) -> Instance:
     network = KernelNetwork()
-    memory = new_memory() if orphans is None else orphans.memory
-    sockets = {} if orphans is None else orphans.sockets
-    activated = {SocketKey(bind, SHARED): number for bind, number in places.given.items()}
+    heritage, premises = found.heritage, found.premises
+    sockets = {SocketKey(bind, SHARED): number for bind, number in found.activated.items()}
+    if orphans is not None:
+        sockets |= orphans.sockets
+    if heritage is not None:
+        sockets |= heritage.take_listeners()
     around = Surroundings(
         name=f"{socket.gethostname()}-{os.getpid()}",
         network=network,
-        store=places.store,
-        crew=ProcessCrew(places.workers_path, places.workers, memory),
+        store=found.store,
+        crew=_crew(found, orphans),
         log=_log_plan,
         wall=time.time,
         rng=random.Random(),
         processors=min(len(os.sched_getaffinity(0)), WORKERS_MAX),
-        admin_listener=places.admin,
-        sockets={key: network.adopted(number) for key, number in (sockets | activated).items()},
+        admin_listener=premises.admin.sock,
+        sockets={key: network.adopted(number) for key, number in sockets.items()},
         adopted=[] if orphans is None else adopted(orphans),
         source=given.source,
         load=None if given.load is None else given.load_again,
+        outside=premises,
+        heritage=heritage,
     )
     return Instance(given.settings, around)
+
+
+def _crew(found: _Found, orphans: Orphans | None) -> ProcessCrew:
+    """Workers that count on the board that is there, if there is one that we can read."""
+    premises = found.premises
+    crew = partial(ProcessCrew, premises.workers_path, premises.workers.sock, first=premises.beside)
+    if orphans is not None:
+        return crew(orphans.memory)
+    if found.heritage is not None:
+        try:
+            return crew(found.heritage.take_board())
+        except OtherLayout as exc:
+            _log.warning("board.new", because=str(exc), effect="counting anew")
+    return crew(new_memory())
 
 
 async def _write_as_settings_say(instance: Instance, logs: FileSink) -> None:
@@ -217,6 +257,11 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     for exc in group.exceptions:
         found.extend(_leaves(exc) if isinstance(exc, BaseExceptionGroup) else [exc])
     return found
+
+
+def _refused_to(predecessor: Channel, sentence: str) -> int:
+    predecessor.send(Failed(sentence))
+    return _refused(sentence)
 
 
 def _refused(sentence: str) -> int:

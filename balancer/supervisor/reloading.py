@@ -75,7 +75,8 @@ class Reloading:
         self._serving = serving
         self._events = events
         self._stopping = stopping
-        self._one_at_a_time = trio.Lock()
+        # An upgrade takes it as well: no two of either kind at a time.
+        self.one_at_a_time = trio.Lock()
         self._log = get_logger()
 
     async def reload(self) -> Done:
@@ -84,7 +85,7 @@ class Reloading:
         Refused: the file is wrong, each error in a line of its own. NotApplied: it could not be
         carried out. Either way nothing has changed.
         """
-        async with self._one_at_a_time:
+        async with self.one_at_a_time:
             try:
                 return await self._reload()
             except (Refused, NotApplied) as exc:

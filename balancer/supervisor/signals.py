@@ -69,9 +69,12 @@ async def keep_manager_informed(notifier: Notifier, instance: Instance) -> None:
         if notifier.watchdog_s is not None:
             nursery.start_soon(_feed, notifier, notifier.watchdog_s)
         await instance.accepting.wait()
-        notifier.ready("serving")
+        notifier.ready("serving", took_over=instance.took_over)
         await instance.ending.asked.wait()
-        notifier.stopping("stopping")
+        if instance.passed_on:  # what is told is no longer about us
+            nursery.cancel_scope.cancel()
+        else:
+            notifier.stopping("stopping")
 
 
 async def _feed(notifier: Notifier, every_s: float) -> None:

@@ -92,6 +92,10 @@ class Workers(Broadcast):
         self._board.void(row)
         self._lent.discard(row)
 
+    def lose_patience(self) -> None:
+        """Dismiss clients whose connection rests."""
+        self.say(Drain(None))
+
     def pass_on(self) -> None:
         """From now on another supervisor owns the board, and nobody follows our workers."""
         self._passed_on = True
