@@ -16,7 +16,7 @@ class Answers:
 
     def __init__(self) -> None:
         self.number = 0
-        self._open: dict[int, dict[int, tuple[RunningExchange, ...] | int]] = {}
+        self._open: dict[int, dict[Slot, tuple[RunningExchange, ...] | int]] = {}
         self._news = trio.Event()
 
     def next_number(self) -> int:
@@ -27,7 +27,7 @@ class Answers:
         """A worker has confirmed everything up to `number`, and answers it."""
         slot.applied = max(slot.applied, number)
         if number in self._open:
-            self._open[number][slot.number] = answer
+            self._open[number][slot] = answer
         self.stir()
 
     def stir(self) -> None:
@@ -45,12 +45,17 @@ class Answers:
     async def confirmed(self, slots: Iterable[Slot]) -> tuple[str, ...]:
         """Return when all that serve have confirmed what they were told; else in time who has not.
 
-        A worker that is just starting is told everything anew, so it is never behind.
+        One that is out of touch serves on by what it knows, so it is behind until it is told anew. One
+        that is just starting is told everything, so it never is.
         """
-        asked = [(slot, slot.asked) for slot in slots]
+        asked = [(slot, slot.process, slot.asked) for slot in slots if slot.has_plan]
 
         def behind() -> list[Slot]:
-            return [slot for slot, number in asked if slot.planned and slot.applied < number]
+            return [
+                slot
+                for slot, process, number in asked
+                if slot.process is process and slot.applied < number
+            ]
 
         await self.until(lambda: not behind())
         return tuple(slot.label for slot in behind())
@@ -63,9 +68,7 @@ class Answers:
         answers = self._open[number] = {}
         try:
             ask()
-            await self.until(
-                lambda: all(slot.number in answers or not slot.planned for slot in asked)
-            )
+            await self.until(lambda: all(slot in answers or not slot.planned for slot in asked))
         finally:
             del self._open[number]
         return list(answers.values())

@@ -88,7 +88,8 @@ class Broadcast:
         """The slots that this worker is to accept for."""
         if not self.accepting:
             return ()
-        absent = {other.number for other in self.slots if not other.serving}
+        present = {other.number for other in self.slots if other.serving}
+        absent = {other.number for other in self.slots} - present
         return tuple(sorted({slot.number} | absent))
 
     def tell_accepts(self) -> None:

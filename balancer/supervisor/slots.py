@@ -31,9 +31,10 @@ class Process(Protocol):
 class Slot:
     """A place for one worker.
 
-    `asked` and `applied`: up to which number it was told, and has confirmed. `planned`: the worker
-    has confirmed its plan. `accepts`: the slots that it was told to accept
-    for. `retiring`: nobody is to follow the worker that is there.
+    `asked` and `applied`: up to which number it was to be told, and has confirmed. `has_plan`: the
+    worker has confirmed a plan, so it may be serving even where nobody hears it; `planned`: it is in
+    touch as well. `accepts`: the slots that it was told to accept for. `retiring`: nobody is to
+    follow in this slot. `leaving`: it drains without having been asked to.
     """
 
     number: int
@@ -42,10 +43,12 @@ class Slot:
     channel: Channel | None = None
     asked: int = 0
     applied: int = 0
+    has_plan: bool = False
     planned: bool = False
     accepts: tuple[int, ...] = ()
     hung: bool = False
     retiring: bool = False
+    leaving: bool = False
     cut: int = 0
     pulse: Pulse = field(default_factory=Pulse)
     restarts: Restarts = field(default_factory=Restarts)
@@ -60,8 +63,10 @@ class Slot:
     def state(self) -> str:
         if self.hung:
             return "hung"
+        if self.leaving or (self.planned and self.retiring):
+            return "draining"
         if self.planned:
-            return "draining" if self.retiring else "serving"
+            return "serving"
         return "starting" if self.process is not None else "down"
 
     @property
@@ -70,15 +75,15 @@ class Slot:
         return f"worker {self.number}{pid}"
 
     def say(self, message: Message, handles: Sequence[object] = ()) -> None:
-        """Say it, if anybody is there."""
+        """Say it, if anybody is there; who comes later is told everything anew."""
+        self.asked = max(self.asked, getattr(message, "number", 0))
         if self.channel is not None:
-            self.asked = max(self.asked, getattr(message, "number", 0))
             self.channel.send(message, handles)
 
     def lost(self) -> None:
         """Forget the worker that was here."""
         self.process = None
-        self.planned = self.hung = False
+        self.has_plan = self.planned = self.hung = False
         self.pulse = Pulse()
         if self.channel is not None:
             self.channel.close()

@@ -10,6 +10,8 @@ from enum import Enum
 LOOK_S = 0.5
 HUNG_LOOKS = 3
 KILL_LOOKS = 10
+# One that starts has more time, and ends by itself before that if it can.
+START_LOOKS = 40
 
 
 class Finding(Enum):
@@ -28,13 +30,13 @@ class Pulse:
         self._beat = -1
         self._quiet = 0
 
-    def look(self, beat: int) -> Finding:
-        """One look at the worker's counter."""
+    def look(self, beat: int, patience: int = KILL_LOOKS) -> Finding:
+        """One look at the worker's counter; DEAD again after every `patience` looks in vain."""
         if beat != self._beat:
             self._beat = beat
             self._quiet = 0
             return Finding.ALIVE
         self._quiet += 1
-        if self._quiet >= KILL_LOOKS:
+        if self._quiet % patience == 0:
             return Finding.DEAD
         return Finding.HUNG if self._quiet >= HUNG_LOOKS else Finding.QUIET

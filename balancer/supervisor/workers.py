@@ -1,6 +1,7 @@
-"""The workers of an instance: started, watched, heard, replaced, and told to end.
+"""The workers of an instance: started, watched, replaced, and told to end.
 
-It decides nothing about pools, and opens no socket; what is said to them is in `broadcast`.
+It decides nothing about pools, and opens no socket; what is said to them is in `broadcast`, what
+they say in `conversations`.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -9,27 +10,18 @@ from itertools import count
 import trio
 
 from balancer.core.board import Board
-from balancer.supervisor.broadcast import Broadcast, Owner
-from balancer.supervisor.introductions import Introduction, introduced
+from balancer.supervisor.broadcast import Owner
+from balancer.supervisor.conversations import Conversations
 from balancer.supervisor.slots import Process, Slot
-from balancer.supervisor.watchdog import LOOK_S, Finding
-from balancer.telemetry.logs import get_logger
-from balancer.worker.channel import Channel, ChannelClosed
-from balancer.worker.messages import (
-    Applied,
-    Drain,
-    Drained,
-    Message,
-    Reported,
-    Running,
-)
+from balancer.supervisor.watchdog import KILL_LOOKS, LOOK_S, START_LOOKS, Finding
+from balancer.worker.messages import Drain
 
 # A worker that was told to be done by now, and is not, is ended.
 SPARE_S = 2.0
 NO_LIMIT = float("inf")
 
 
-class Workers(Broadcast):
+class Workers(Conversations):
     """The slots, and who lives in them."""
 
     def __init__(
@@ -45,7 +37,6 @@ class Workers(Broadcast):
         self._ending = trio.Event()
         self._draining = self._passed_on = False
         self._lent: set[int] = set()
-        self._log = get_logger()
         self._tasks: trio.Nursery | None = None
 
     async def run(self) -> None:
@@ -59,13 +50,17 @@ class Workers(Broadcast):
         """One more place; `process`: the worker that a supervisor before us has started for it."""
         taken = {slot.number for slot in self.slots}
         number = next(number for number in count() if number not in taken)
-        if row is None:
-            row = self._board.free_row(self.rows | self._lent)
-        slot = Slot(number=number, row=row, process=process)
+        row = self._free_row() if row is None else row
+        return self._add(Slot(number=number, row=row, process=process, has_plan=bool(process)))
+
+    def _add(self, slot: Slot) -> Slot:
         self.slots.append(slot)
         if self._tasks is not None:
             self._tasks.start_soon(self._keep, slot)
         return slot
+
+    def _free_row(self) -> int:
+        return self._board.free_row(self.rows | self._lent)
 
     @property
     def rows(self) -> set[int]:
@@ -115,6 +110,18 @@ class Workers(Broadcast):
         for _ in range(wanted - len(staying)):
             self.add_slot()
 
+    def follow(self, slot: Slot) -> None:
+        """Have another worker in the place of one that leaves on its own, at once."""
+        if slot.leaving:
+            return
+        slot.leaving = True
+        slot.planned = False
+        if not self._is_last(slot):
+            self._log.warning("worker.leaves", worker=slot.label, effect="another one starts")
+            slot.retiring = True
+            self._add(Slot(number=slot.number, row=self._free_row(), restarts=slot.restarts))
+        self.tell_accepts()
+
     # ---- one worker's life
 
     async def _keep(self, slot: Slot) -> None:
@@ -122,6 +129,8 @@ class Workers(Broadcast):
         while slot.process is not None or not self._is_last(slot):
             started = trio.current_time()
             how = await self._live(slot)
+            if slot.hung:
+                how = f"{how}, because it did not answer"
             slot.lost()
             if not self._passed_on:
                 self._board.void(slot.row)
@@ -148,6 +157,8 @@ class Workers(Broadcast):
                 slot.process = await self._launch(slot.number)
             except OSError as exc:
                 return f"could not be started: {exc.strerror or exc}"
+            if self._is_last(slot):  # since it was asked for
+                slot.process.kill()
         return await slot.process.wait()
 
     def _tell_lost(self, slot: Slot, how: str, pause_s: float) -> None:
@@ -166,12 +177,13 @@ class Workers(Broadcast):
         while True:
             await trio.sleep(LOOK_S)
             for slot in self.slots:
-                if slot.planned and slot.process is not None:
+                if slot.process is not None:
                     self._look_at(slot, slot.process)
 
     def _look_at(self, slot: Slot, process: Process) -> None:
-        finding = slot.pulse.look(self._board.beats(slot.row))
-        hung = finding in (Finding.HUNG, Finding.DEAD)
+        patience = KILL_LOOKS if slot.has_plan else START_LOOKS
+        finding = slot.pulse.look(self._board.beats(slot.row), patience)
+        hung = slot.has_plan and finding in (Finding.HUNG, Finding.DEAD)
         if hung is not slot.hung:
             slot.hung = hung
             self._log.warning("worker.hung" if hung else "worker.back", worker=slot.label)
@@ -179,69 +191,6 @@ class Workers(Broadcast):
         if finding is Finding.DEAD:
             self._log.error("worker.killed", worker=slot.label, because="it does not answer")
             process.kill()
-
-    # ---- one worker's words
-
-    async def talk(self, channel: Channel, introduction: Introduction | None = None) -> None:
-        """Serve a channel that a worker has dialled, until it closes."""
-        try:
-            async with trio.open_nursery() as talking:
-                talking.start_soon(channel.run)
-                try:
-                    await self._converse(channel, introduction or await introduced(channel))
-                except ChannelClosed as exc:
-                    self._hung_up(channel, str(exc))
-                talking.cancel_scope.cancel()
-        finally:
-            channel.close()
-
-    async def _converse(self, channel: Channel, introduction: Introduction) -> None:
-        """Brief a worker that has said who it is, and listen to it. ChannelClosed."""
-        introduction.close()  # what it hands over is ours already
-        slot = self._slot_of(introduction.hello.pid)
-        if slot is None:
-            self._log.warning("worker.unknown", process=introduction.hello.pid, effect="drained")
-            channel.send(Drain(None))
-        else:
-            if slot.channel is not None:
-                slot.channel.close()
-            slot.channel = channel
-            slot.applied = 0
-            self.brief_one(slot, with_board=introduction.hello.row is None)
-        while True:
-            word, _ = await channel.receive()
-            if slot is not None:
-                self._hear(slot, word)
-
-    def _slot_of(self, pid: int) -> Slot | None:
-        return next((s for s in self.slots if s.process is not None and s.process.pid == pid), None)
-
-    def _hung_up(self, channel: Channel, why: str) -> None:
-        for slot in self.slots:
-            if slot.channel is channel:
-                slot.channel = None
-                slot.planned = False
-                if not self._is_last(slot):
-                    self._log.info("worker.silent", worker=slot.label, because=why)
-                self.tell_accepts()
-                self.answers.stir()
-
-    def _hear(self, slot: Slot, word: Message) -> None:
-        match word:
-            case Applied(number, ended):
-                if not slot.planned:
-                    slot.planned = True
-                    self._owner.worker_serves(slot)
-                    self.tell_accepts()
-                self.answers.heard(slot, number, ended)
-            case Running(number, exchanges):
-                self.answers.heard(slot, number, exchanges)
-            case Reported():
-                self._owner.heard(word)
-            case Drained(cut):
-                slot.cut = cut
-            case _:
-                self._log.warning("worker.nonsense", worker=slot.label)
 
     async def drain(self, limit_s: float) -> int:
         """Have every worker finish within `limit_s` and end; how many exchanges were cut.
@@ -254,7 +203,8 @@ class Workers(Broadcast):
             # First ours, then theirs: who waits in the queue of a socket is taken in by the last.
             self._owner.close_sockets()
         limit = None if limit_s == NO_LIMIT else limit_s
-        self.say(Drain(limit, patient=self._passed_on and limit is None))
+        self._farewell = Drain(limit, patient=self._passed_on and limit is None)
+        self.say(self._farewell)
         for slot in self.slots:
             if slot.channel is None and slot.process is not None:
                 slot.process.kill()

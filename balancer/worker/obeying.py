@@ -83,6 +83,8 @@ class Obeying:
                 self.drain(NO_LIMIT if limit_s is None else limit_s, patient=patient)
             case _ if self.worker is not None:
                 return _ordered(self.worker, word)
+            case _:
+                pass
         return None
 
     def _take(self, sockets: dict[SocketKey, Sock]) -> None:

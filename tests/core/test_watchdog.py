@@ -1,4 +1,4 @@
-from balancer.supervisor.watchdog import HUNG_LOOKS, KILL_LOOKS, Finding, Pulse
+from balancer.supervisor.watchdog import HUNG_LOOKS, KILL_LOOKS, START_LOOKS, Finding, Pulse
 
 
 def test_a_counter_that_moves_is_life() -> None:
@@ -9,10 +9,17 @@ def test_a_counter_that_moves_is_life() -> None:
 def test_a_counter_that_stands_still_is_found_hung_and_then_dead() -> None:
     pulse = Pulse()
     pulse.look(7)
-    found = [pulse.look(7) for _ in range(KILL_LOOKS + 1)]
+    found = [pulse.look(7) for _ in range(2 * KILL_LOOKS)]
     assert found[: HUNG_LOOKS - 1] == [Finding.QUIET] * (HUNG_LOOKS - 1)
     assert found[HUNG_LOOKS - 1] is Finding.HUNG
-    assert found[KILL_LOOKS - 1 :] == [Finding.DEAD] * 2
+    dead = [number for number, finding in enumerate(found, 1) if finding is Finding.DEAD]
+    assert dead == [KILL_LOOKS, 2 * KILL_LOOKS], "told again where a kill has not helped"
+
+
+def test_one_that_is_starting_is_given_more_time() -> None:
+    pulse = Pulse()
+    found = [pulse.look(0, START_LOOKS) for _ in range(START_LOOKS + 1)]
+    assert found.index(Finding.DEAD) == START_LOOKS
 
 
 def test_one_sign_of_life_starts_the_count_anew() -> None:
