@@ -34,6 +34,14 @@ class MemoryChannel:
         one, other = _Inbox(), _Inbox()
         return MemoryChannel(one, other), MemoryChannel(other, one)
 
+    @property
+    def peer(self) -> int | None:
+        return None
+
+    @property
+    def is_open(self) -> bool:
+        return not self._mine.closed
+
     def send(self, message: Message, handles: Sequence[object] = ()) -> None:
         if not self._theirs.closed:
             self._theirs.waiting.append((encoded(message), list(handles)))

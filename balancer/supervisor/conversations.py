@@ -3,14 +3,12 @@
 Decides nothing about pools, and starts and ends no worker.
 """
 
-import os
 from abc import abstractmethod
-from contextlib import suppress
 
 import trio
 
 from balancer.supervisor.broadcast import Broadcast, Owner
-from balancer.supervisor.introductions import Introduction, introduced
+from balancer.supervisor.introductions import Introduction, close_handles, introduced
 from balancer.supervisor.slots import Slot
 from balancer.telemetry.logs import get_logger
 from balancer.worker.channel import Channel, ChannelClosed
@@ -54,7 +52,7 @@ class Conversations(Broadcast):
             channel.send(self._farewell or Drain(None))
         while True:
             word, handles = await channel.receive()
-            _close(handles)
+            close_handles(handles)  # nobody has asked for any
             if slot is not None:
                 self._hear(slot, word)
 
@@ -107,11 +105,3 @@ class Conversations(Broadcast):
             slot.planned = slot.has_plan = True
             self._owner.worker_serves(slot)
             self.tell_accepts()
-
-
-def _close(handles: list[object]) -> None:
-    """Close what nobody has asked for."""
-    for handle in handles:
-        if isinstance(handle, int):
-            with suppress(OSError):
-                os.close(handle)

@@ -164,6 +164,7 @@ class Instance:
             self._start_background(background)
             if self._around.heritage is None:
                 self._start_answering(background)
+                background.start_soon(self.fleet.workers.take_back, self._around.strays)
                 await self._until_known(self.pools.first_verdicts)
                 await self._begin_to_serve(background)
             else:
@@ -228,6 +229,7 @@ class Instance:
             # Only now: until here they were better off with what they knew.
             nursery.start_soon(fleet.workers.talk, each.channel, each.introduction)
         if not await fleet.workers.one_serves(FIRST_WORKER_S):
+            await fleet.workers.drain(0)
             raise NoWorker(f"no worker came up within {FIRST_WORKER_S:g} s; the log says why")
         await fleet.workers.accept()
         self.accepting.set()

@@ -42,7 +42,7 @@ from balancer.supervisor.state_file import (
 )
 from balancer.supervisor.successor import command_of_this_process
 from balancer.supervisor.surroundings import Surroundings
-from balancer.supervisor.takeover import Orphans, adopted, gather, orphans_are_left
+from balancer.supervisor.takeover import Orphans, gather, orphans_are_left
 from balancer.telemetry.line_sink import FileSink
 from balancer.telemetry.logs import configure, get_logger
 from balancer.wire.network import KernelNetwork
@@ -179,6 +179,7 @@ def _instance(given: _Given, found: _Found, orphans: Orphans | None) -> Instance
         sockets |= orphans.sockets
     if heritage is not None:
         sockets |= heritage.take_listeners()
+    adopted = [] if orphans is None else orphans.adopted()
     around = Surroundings(
         name=f"{socket.gethostname()}-{os.getpid()}",
         network=network,
@@ -190,7 +191,8 @@ def _instance(given: _Given, found: _Found, orphans: Orphans | None) -> Instance
         processors=min(len(os.sched_getaffinity(0)), WORKERS_MAX),
         admin_listener=premises.admin.sock,
         sockets={key: network.adopted(number) for key, number in sockets.items()},
-        adopted=[] if orphans is None else adopted(orphans),
+        adopted=adopted,
+        strays={} if orphans is None else orphans.strays(adopted),
         source=given.source,
         load=None if given.load is None else given.load_again,
         outside=premises,

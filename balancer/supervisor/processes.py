@@ -17,6 +17,7 @@ from balancer.worker.memory import board_in
 WORKER = "balancer.worker"
 # That there are no descriptors left lasts.
 NO_DESCRIPTORS_S = 0.1
+ENDED = -1
 
 
 class ChildProcess:
@@ -50,12 +51,19 @@ class AdoptedProcess:
         # A pidfd becomes readable when its process ends (pidfd_open(2)).
         while not _is_readable(self._descriptor):
             await trio.lowlevel.wait_readable(self._descriptor)
-        os.close(self._descriptor)
+        self.forget()
         return f"(process {self.pid}) has ended"
 
+    def forget(self) -> None:
+        """Let go of it, whether it has ended or not."""
+        descriptor, self._descriptor = self._descriptor, ENDED
+        os.close(descriptor)
+
     def kill(self) -> None:
-        with suppress(OSError):
-            os.kill(self.pid, signal.SIGKILL)
+        # By descriptor, since its number may be somebody else's when it has ended.
+        if self._descriptor != ENDED:
+            with suppress(OSError):
+                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
 
 
 class ProcessCrew:
@@ -112,7 +120,9 @@ def _options() -> list[str]:
 
 
 def _is_readable(descriptor: int) -> bool:
-    return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()  # select() refuses descriptors from 1024 on
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _name_of(number: int) -> str:

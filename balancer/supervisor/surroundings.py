@@ -8,6 +8,7 @@ from balancer.config.settings import Settings
 from balancer.supervisor.crew import Crew
 from balancer.supervisor.heritage import Heritage
 from balancer.supervisor.reloading import Load
+from balancer.supervisor.slots import Process
 from balancer.supervisor.state_file import StateStore
 from balancer.supervisor.succession import Outside
 from balancer.supervisor.takeover import Adopted
@@ -21,7 +22,8 @@ class Surroundings:
 
     `wall`: seconds since 1970. `processors`: how many workers `auto` is. `admin_listener`: None
     serves no admin socket. `load` reads `source`, the configuration, again; None: it is no file.
-    `sockets`, `adopted` and `heritage`: what was there before us.
+    `sockets`, `adopted` and `heritage`: what was there before us; `strays`: workers of before, by
+    their row of the board, that are not ours and are about to end.
     `outside`: what a successor is handed beside the rest; None: there can be none.
     """
 
@@ -38,5 +40,6 @@ class Surroundings:
     admin_listener: Sock | None = None
     sockets: Mapping[SocketKey, Sock] = field(default_factory=dict)
     adopted: Sequence[Adopted] = ()
+    strays: Mapping[int, Process] = field(default_factory=dict)
     outside: Outside | None = None
     heritage: Heritage | None = None

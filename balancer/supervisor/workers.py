@@ -97,7 +97,13 @@ class Workers(Conversations):
         self._ending.set()
 
     def adopt(self, there: Mapping[int, tuple[Process, int]]) -> None:
-        """Have slots for workers that a supervisor before us has started: process and row, by slot."""
+        """Have slots for workers that a supervisor before us has started: process and row, by slot.
+
+        All other rows that somebody has signed are lent.
+        """
+        ours = {row for _, row in there.values()}
+        signed = (row for row in range(1, self._board.used) if self._board.pid(row))
+        self.lend(row for row in signed if row not in ours)
         for number in range(max(there, default=-1) + 1):
             self.add_slot(*there.get(number, ()))
         self.accepting = bool(there)

@@ -7,6 +7,7 @@ meaning is none of its business.
 
 import array
 import os
+import select
 import socket
 import struct
 from collections import deque
@@ -25,6 +26,7 @@ MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 # SCM_MAX_FD of Linux is 253.
 DESCRIPTORS_MAX = 200
 _HEAD = struct.Struct("!IH")
+_CREDENTIALS = struct.Struct("3i")
 _READ_BYTES = 256 * 1024
 _FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
@@ -37,6 +39,16 @@ class ChannelClosed(Exception):
 
 class Channel(Protocol):
     """One end. `handles` are descriptors, or what stands for them where there is no kernel."""
+
+    @property
+    def peer(self) -> int | None:
+        """The process that has dialled, as the kernel says; None where it does not know."""
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the other side still holds its end: what it has said may not be read yet."""
+        ...
 
     def send(self, message: Message, handles: Sequence[object] = ()) -> None:
         """Say it; nothing happens on a channel that is closed: `receive` tells its owner."""
@@ -71,14 +83,41 @@ class SocketChannel(Generic[W]):
         self._arrived: deque[int] = deque()
         self._closed = False
 
+    @property
+    def peer(self) -> int | None:
+        # SO_PEERCRED (unix(7)): who called connect(); 0 where it is not in our namespace.
+        try:
+            answer = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        except OSError:
+            return None
+        pid: int = _CREDENTIALS.unpack(answer)[0]
+        return pid or None
+
+    @property
+    def is_open(self) -> bool:
+        if self._closed:
+            return False
+        poll = select.poll()
+        poll.register(self._sock, select.POLLRDHUP)
+        return not poll.poll(0)
+
     def send(self, message: msgspec.Struct, handles: Sequence[object] = ()) -> None:
-        """Send now what the socket takes; handles are duplicated, so the caller keeps its own."""
+        """Send now what the socket takes; handles are duplicated, so the caller keeps its own.
+
+        Where no descriptor is left for that, the channel is closed: who is not told all is told
+        anew when he dials again.
+        """
         if self._closed:
             return
         assert len(handles) <= DESCRIPTORS_MAX, "too many descriptors for one message"
         body = encoded(message)
         frame = memoryview(_HEAD.pack(len(body), len(handles)) + body)
-        self._waiting.append((frame, [os.dup(_number_of(handle)) for handle in handles]))
+        try:
+            duplicates = _duplicated(handles)
+        except OSError:
+            self.close()
+            return
+        self._waiting.append((frame, duplicates))
         self._waiting_bytes += len(frame)
         self._flush()
         if self._waiting_bytes > WAITING_BYTES_MAX:
@@ -190,6 +229,18 @@ def _number_of(handle: object) -> int:
         return handle
     number: int = handle.fileno()  # type: ignore[attr-defined]
     return number
+
+
+def _duplicated(handles: Sequence[object]) -> list[int]:
+    """Duplicates of all, or OSError and of none."""
+    made: list[int] = []
+    try:
+        for handle in handles:
+            made.append(os.dup(_number_of(handle)))  # noqa: PERF401 - those made are to be closed
+    except OSError:
+        _close_all(made)
+        raise
+    return made
 
 
 def _close_all(descriptors: list[int]) -> None:
