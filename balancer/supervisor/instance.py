@@ -175,10 +175,10 @@ class Instance:
             background.cancel_scope.cancel()
 
     async def _end(self, background: trio.Nursery) -> None:
-        if self._around.heritage is not None:
-            self._around.heritage.hurry_predecessor()
         if self.passed_on:
             background.start_soon(self._reception.dismiss)
+        else:
+            self._hurry_predecessor()
         cut = await self.ending.carry_out(
             self.fleet.workers.drain,
             delay_s=self.fleet.settings.readiness_delay,
@@ -281,7 +281,13 @@ class Instance:
         self.ending.ask_sooner()
         if self.passed_on:
             self.fleet.workers.lose_patience()
+            self._hurry_predecessor()
 
     def stop_without_limit(self) -> None:
         """Stop when the last exchange has ended, however long that takes."""
         self.ending.ask(Haste.NO_LIMIT)
+
+    def _hurry_predecessor(self) -> None:
+        """A stop is meant for everybody who still serves clients of this instance."""
+        if self._around.heritage is not None:
+            self._around.heritage.hurry_predecessor()

@@ -106,19 +106,19 @@ class Succession:
                 return await self._upgrade()
             except NotApplied as exc:
                 affairs.events.add(EventKind.UPGRADE_FAILED, cause="; ".join(str(exc).splitlines()))
-                raise
+                raise NotApplied(f"{exc}; this process goes on as before") from exc
 
     async def _upgrade(self) -> Done:
         affairs = self._affairs
         if affairs.outside is None:
             raise NotApplied("this instance is no process that could be replaced")
         if affairs.ending.asked.is_set():
-            raise NotApplied("this process is ending; nothing was changed")
+            raise NotApplied("this process is ending already")
         try:
             successor = await affairs.outside.start()
         except OSError as exc:
             why = f"cannot start {exc.filename or 'it'}: {exc.strerror or exc}"
-            raise NotApplied(f"the installed program: {why}; nothing was changed") from exc
+            raise NotApplied(f"the installed program: {why}") from exc
         try:
             version = await self._hand_over_to(successor)
         except BaseException:
@@ -146,7 +146,7 @@ class Succession:
             nursery.cancel_scope.cancel()
         if isinstance(outcome, str):
             return outcome
-        raise NotApplied(f"{outcome}; this process goes on as before") from outcome
+        raise outcome
 
     async def _agree(self, successor: Successor) -> str:
         affairs, channel = self._affairs, successor.channel

@@ -64,6 +64,9 @@ class Balancer:
     top: str = ""
     port: int = field(default_factory=free_port)
     health_port: int = field(default_factory=free_port)
+    command: tuple[str, ...] = (sys.executable, "-m", "balancer")
+    cwd: Path = ROOT
+    env: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
         self.socket = self.folder / "admin.sock"
@@ -88,8 +91,8 @@ backends = [{addresses}]
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "balancer", "run", str(self.config)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT,
+                [*self.command, "run", str(self.config)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.cwd, env=self.env,
             )  # fmt: skip
         end = time.monotonic() + START_S
         while self.readyz() != 200:
@@ -145,12 +148,12 @@ backends = [{addresses}]
 
 @contextlib.contextmanager
 def running(
-    folder: Path, backends: int = 3, *, pool: str = "", top: str = ""
+    folder: Path, backends: int = 3, **given: Any
 ) -> Iterator[tuple[Balancer, list[Backend]]]:
-    """A balancer that accepts clients, in front of so many demo backends."""
+    """A balancer that accepts clients, in front of so many demo backends; `given`: its fields."""
     with contextlib.ExitStack() as stack:
         started = [_ended(stack, Backend()) for _ in range(backends)]
-        balancer = Balancer(folder, started, pool=pool, top=top)
+        balancer = Balancer(folder, started, **given)
         stack.callback(balancer.end)
         yield balancer, started
 
