@@ -12,9 +12,6 @@ from balancer.telemetry.logs import configure, load
 from balancer.telemetry.record import ExchangeRecord
 from balancer.worker.messages import LogPlan
 
-# What log lines are made with is no part of a start; by then a worker serves.
-LOAD_AFTER_S = 1.0
-
 
 class FileLines:
     """Lines to files, standard output and standard error; `run` writes them."""
@@ -24,6 +21,7 @@ class FileLines:
         self._access: FileSink | None = None
         self._render: Render = render_json
         self._plan: LogPlan | None = None
+        self._told = trio.Event()
         self._sinks: trio.Nursery | None = None
         self._writing: trio.CancelScope | None = None
 
@@ -33,7 +31,9 @@ class FileLines:
             self._sinks.start_soon(self._logs.run)
             if self._access is not None:
                 self._start(self._access)
-            await trio.sleep(LOAD_AFTER_S)
+            # What lines are made with is no part of a start, but must be here before the program's
+            # files may go.
+            await self._told.wait()
             await trio.to_thread.run_sync(load)
             await trio.sleep_forever()
 
@@ -51,6 +51,7 @@ class FileLines:
             with suppress(OSError):
                 self._replace(_sink_of(plan.access))
         self._plan = plan
+        self._told.set()
 
     def reopen(self) -> None:
         if self._access is not None:
