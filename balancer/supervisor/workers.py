@@ -37,6 +37,7 @@ class Workers(Conversations):
         self._ending = trio.Event()
         self._draining = self._passed_on = False
         self._lent: set[int] = set()
+        self._taking_back = trio.CancelScope()
         self._tasks: trio.Nursery | None = None
 
     async def run(self) -> None:
@@ -60,12 +61,12 @@ class Workers(Conversations):
         return slot
 
     def _free_row(self) -> int:
-        return self._board.free_row(self.rows | self._lent)
+        return self._board.free_row(self.rows)
 
     @property
     def rows(self) -> set[int]:
-        """The rows of the board that our workers write."""
-        return {slot.row for slot in self.slots}
+        """The rows of the board that our workers write, and those of supervisors before us."""
+        return {slot.row for slot in self.slots} | self._lent
 
     def lend(self, rows: Iterable[int]) -> None:
         """Leave these rows to the workers of the supervisor before us, until they have ended."""
@@ -73,11 +74,12 @@ class Workers(Conversations):
 
     async def take_back(self, processes: Mapping[int, Process]) -> None:
         """Count on for the workers of the supervisor before us, by row, when they have ended."""
-        async with trio.open_nursery() as tasks:
-            for row in self._lent - processes.keys():
-                self._take_back(row)
-            for row, process in processes.items():
-                tasks.start_soon(self._take_back_after, row, process)
+        with self._taking_back:
+            async with trio.open_nursery() as tasks:
+                for row in self._lent - processes.keys():
+                    self._take_back(row)
+                for row, process in processes.items():
+                    tasks.start_soon(self._take_back_after, row, process)
 
     async def _take_back_after(self, row: int, process: Process) -> None:
         await process.wait()
@@ -94,6 +96,7 @@ class Workers(Conversations):
     def pass_on(self) -> None:
         """From now on another supervisor owns the board, and nobody follows our workers."""
         self._passed_on = True
+        self._taking_back.cancel()
         self._ending.set()
 
     def adopt(self, there: Mapping[int, tuple[Process, int]]) -> None:
