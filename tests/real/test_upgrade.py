@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.installation import Installation, nobody_left, processes_of
 from tests.support.kept_clients import clients
-from tests.support.real_balancer import Backend, Balancer, running
+from tests.support.real_balancer import Backend, Balancer, free_port, running
 
 POOL = """
 health = { interval = "200ms", fails = 100 }
@@ -220,6 +220,31 @@ def test_a_program_that_does_not_come_up_changes_nothing(installed: Installation
         ]
         assert len(told) == 5
         assert all(line.endswith("; goes on as before") for line in told), told
+
+
+def test_the_new_program_goes_by_the_file_of_today(tmp_path: Path) -> None:
+    """More workers, a listener more, a listener less, and the orders of before."""
+    with running(tmp_path, 2, pool=POOL, top="workers = 1") as (balancer, backends):
+        one, other = free_port(), free_port()
+        plain = balancer.config.read_text()
+        more = '\n[[listeners]]\nbind = "127.0.0.1:{}"\n'
+        balancer.config.write_text(plain + more.format(one))
+        assert balancer.cli("reload").returncode == 0
+        assert balancer.cli("drain", "web", backends[0].address).returncode == 0
+        three = plain.replace("workers = 1", "workers = 3")
+        balancer.config.write_text(three + more.format(other))
+        with clients(balancer.port, kept=6) as them:
+            assert balancer.cli("upgrade").returncode == 0
+            seen = status(balancer)
+            assert len(seen["workers"]) == 3
+            assert rows(seen)[backends[0].address]["admin"] == "draining"
+            with socket.create_connection(("127.0.0.1", other)):
+                pass
+            wait_for(lambda: balancer.process.poll() == 0)
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", one))
+            time.sleep(0.5)
+        assert them.failures == []
 
 
 @pytest.mark.parametrize("how", ["os._exit(7)", 'raise RuntimeError("of all times")'])
