@@ -111,8 +111,6 @@ class ClientConnection(PlainClient):
             await self._crashed(exc)
             return False
         self._exchange = None
-        # Somebody else has read from the socket since the lane last looked.
-        self._watch.ready = True
         return goes_on
 
     async def _go_on_from(self, handover: Handover) -> bool:

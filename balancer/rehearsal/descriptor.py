@@ -170,6 +170,10 @@ class MemorySock:
         """Wake the waiters whose wait has come true, and tell of what has become readable."""
         if self.open and self.edges is not None and self.is_readable():
             self.edges.notice(self)
+        self.room_arrives()
+
+    def room_arrives(self) -> None:
+        """Wake the waiters whose wait has come true; there is nothing new to read."""
         reader, writer = self._waiters
         if self.open and reader is not None and self.is_readable():
             self._waiters[_READ] = None

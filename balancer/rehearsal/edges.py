@@ -1,6 +1,6 @@
 """A set of sockets of the memory network that tells which have become readable, as epoll does.
 
-More edges than the kernel's: every change at a socket that is readable is one. None is missing.
+None is missing, and what is left behind by a read of full size is none.
 """
 
 import select

@@ -48,7 +48,7 @@ class End(Protocol):
     def reset_arrives(self) -> None: ...
     def reset_both(self) -> None: ...
     def time_out(self) -> None: ...
-    def wake(self) -> None: ...
+    def room_arrives(self) -> None: ...
 
 
 class Flow:
@@ -179,7 +179,7 @@ class Flow:
                 self.sender.reset_both()
                 return
             self.receiver.bytes_arrive(packet)
-            self.sender.wake()
+            self.sender.room_arrives()
         elif packet is Mark.FIN:
             self.receiver.fin_arrives()
         elif packet is Mark.RST:

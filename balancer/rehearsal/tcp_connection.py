@@ -90,11 +90,11 @@ class TcpConnection(MemorySock):
         raise os_error(errno.EAGAIN)
 
     def _take(self, size: int, *, peek: bool) -> bytes:
-        size = self.host.shortened(min(size, len(self.inbox)))
-        data = bytes(memoryview(self.inbox)[:size])
+        taken = self.host.shortened(min(size, len(self.inbox)))
+        data = bytes(memoryview(self.inbox)[:taken])
         if not peek:
-            del self.inbox[:size]
-            if self.inbox and self.edges is not None:
+            del self.inbox[:taken]
+            if self.inbox and taken < size and self.edges is not None:
                 self.edges.notice(self)  # a short read: as if the rest had come only now
             # Like Linux, open the window only when it is worth a packet.
             if self.incoming is not None and len(self.inbox) * 2 <= self.receive_capacity:

@@ -125,14 +125,14 @@ class UnixSock(MemorySock):
         raise os_error(errno.EAGAIN)
 
     def _take(self, size: int, *, peek: bool) -> bytes:
-        size = self.host.shortened(min(size, len(self.inbox)))
-        data = bytes(memoryview(self.inbox)[:size])
+        taken = self.host.shortened(min(size, len(self.inbox)))
+        data = bytes(memoryview(self.inbox)[:taken])
         if not peek:
-            del self.inbox[:size]
-            if self.inbox and self.edges is not None:
+            del self.inbox[:taken]
+            if self.inbox and taken < size and self.edges is not None:
                 self.edges.notice(self)  # a short read: as if the rest had come only now
             if self.peer is not None:
-                self.peer.wake()
+                self.peer.room_arrives()
         return data
 
     def send(self, data: bytes | bytearray | memoryview, /) -> int:

@@ -35,7 +35,6 @@ class Passenger:
     async def walk(self) -> bool:
         self.walks += 1
         await trio.sleep(1)
-        self.watch.ready = True
         return True
 
     def end(self) -> None:

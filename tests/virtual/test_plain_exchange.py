@@ -12,7 +12,7 @@ from balancer.proxy.client_connection import ClientConnection
 from balancer.proxy.service import Service
 from balancer.wire import h11_heads
 from balancer.wire.network import Sock
-from balancer.wire.streams import cut
+from balancer.wire.streams import READ_BYTES_MAX, cut
 from tests.support.edge_client import EdgeClient, NoAnswer, fetch
 from tests.support.raw_backend import head_of, raw
 from tests.support.scene import ADDRESSES, Scene, scene
@@ -329,6 +329,28 @@ async def test_pipelined_requests_are_each_answered_by_their_own(autojump_clock:
         )
         for n in range(50):
             assert (await client.answer()).body == b"/%d%03d" % (n, n)
+
+
+@pytest.mark.parametrize("field", ["", "TE: trailers\r\n"])
+async def test_requests_behind_a_whole_read_are_served_at_once(
+    autojump_clock: MockClock, field: str
+) -> None:
+    """What a read of full size left behind is announced by no edge."""
+    slow = by_target({"/slow": answers(200, after_s=1)}, answers(200))
+    size = 512
+    padding = size - len(f"GET / HTTP/1.1\r\nHost: a\r\n{field}X: \r\n\r\n")
+    request = f"GET / HTTP/1.1\r\nHost: a\r\n{field}X: {'x' * padding}\r\n\r\n".encode()
+    count = READ_BYTES_MAX // size + 1
+    async with scene({"a": slow}) as play:
+        play.network.own_host.receive_buffer = 4 * READ_BYTES_MAX
+        client = await play.client()
+        await client.get("/slow")
+        await client.send(f"GET /slow HTTP/1.1\r\nHost: a\r\n{field}\r\n".encode())
+        await trio.sleep(0.5)
+        await client.send(request * count)
+        with trio.fail_after(5):
+            for _ in range(1 + count):
+                assert (await client.answer()).status == 200
 
 
 async def test_a_request_whose_backend_refuses_is_hidden(autojump_clock: MockClock) -> None:
