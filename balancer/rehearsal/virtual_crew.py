@@ -27,11 +27,16 @@ FIRST_PID = 1001
 
 
 class VirtualLines:
-    """Keeps the records of all workers."""
+    """Keeps the records of all workers, until their process is dead."""
 
     def __init__(self, records: list[ExchangeRecord]) -> None:
-        self.access = records.append
+        self._records = records
+        self.dead = False
         self.reopened = 0
+
+    def access(self, record: ExchangeRecord) -> None:
+        if not self.dead:
+            self._records.append(record)
 
     def obey(self, plan: LogPlan) -> None:
         """Nothing to open."""
@@ -43,32 +48,62 @@ class VirtualLines:
 class VirtualProcess:
     """One worker's task, with the handles that a process has."""
 
-    def __init__(self, pid: int, link: Link) -> None:
-        self.pid = pid
-        self.link = link
+    def __init__(self, around: Surroundings, board: Board, lines: VirtualLines) -> None:
+        self.pid = around.pid
+        self.slot = around.slot
+        self.link = Link(around)
+        self.channel: MemoryChannel | None = None
+        self._board = board
+        self._lines = lines
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
-        self._how = f"(process {pid}) ended with exit code 0"
+        self._left_behind: list[tuple[memoryview, bytes]] = []
+        self._how = "ended with exit code 0"
 
     async def run(self) -> None:
         try:
             with self._scope:
                 await self.link.run()
         finally:
+            for part, words in self._left_behind:
+                part.cast("B")[:] = words
             self._ended.set()
 
     async def wait(self) -> str:
         await self._ended.wait()
-        return self._how
+        return f"(process {self.pid}) {self._how}"
 
     def kill(self) -> None:
-        """SIGKILL: the task is gone, with every connection that it had."""
-        self._how = f"(process {self.pid}) was killed by SIGKILL"
+        """SIGKILL: the task is gone, with every connection that it had.
+
+        What it does on its way out did not happen: it says no word, and the board stays as it is.
+        """
+        if self._lines.dead:
+            return
+        self._how = "was killed by SIGKILL"
+        self._lines.dead = True
+        self.hang_up()
+        for number in range(1, self._board.used):
+            if self._board.pid(number) == self.pid:
+                parts = self._board.parts(number)
+                self._left_behind = [(part, part.tobytes()) for part in parts]
         self._scope.cancel()
+
+    def hang_up(self) -> None:
+        """The channel breaks; the worker dials again."""
+        if self.channel is not None:
+            self.channel.close()
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.link.leave()
 
 
 class VirtualCrew:
-    """Implements `balancer.supervisor.crew.Crew` in the nursery it is given."""
+    """Implements `balancer.supervisor.crew.Crew` in the nursery it is given.
+
+    `unattended`: whether nobody listens where workers dial.
+    """
 
     def __init__(
         self,
@@ -82,9 +117,10 @@ class VirtualCrew:
         self.memory: object = bytearray(board_bytes(ROWS, CELLS))
         self.board = lay_out(self.memory, ROWS, CELLS)
         self.processes: list[VirtualProcess] = []
+        self.unattended = False
         self._network = network
         self._nursery = nursery
-        self._lines = VirtualLines(records)
+        self._records = records
         self._wall = wall
         self._seed = seed
         self._pids = count(FIRST_PID)
@@ -92,6 +128,7 @@ class VirtualCrew:
 
     async def launch(self, slot: int) -> Process:
         pid = next(self._pids)
+        lines = VirtualLines(self._records)
         around = Surroundings(
             slot=slot,
             pid=pid,
@@ -99,20 +136,22 @@ class VirtualCrew:
             # Each its own, or the order of tasks would say who gets which number.
             rng=random.Random(self._seed + pid - FIRST_PID),
             wall=self._wall,
-            dial=self._dial,
+            dial=lambda: self._dial(process),
             board_of=_board_of,
             sock_of=_sock_of,
-            lines=self._lines,
+            lines=lines,
         )
-        process = VirtualProcess(pid, Link(around))
+        process = VirtualProcess(around, self.board, lines)
         self.processes.append(process)
         self._nursery.start_soon(process.run)
         return process
 
-    async def _dial(self) -> MemoryChannel:
-        theirs, ours = MemoryChannel.pair()
+    async def _dial(self, process: VirtualProcess) -> MemoryChannel:
+        if self.unattended:
+            raise ConnectionRefusedError
+        theirs, process.channel = MemoryChannel.pair()
         await self._dialled.send(theirs)
-        return ours
+        return process.channel
 
     async def next_channel(self) -> MemoryChannel:
         return await self._to_hear.receive()

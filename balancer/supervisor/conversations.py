@@ -65,6 +65,7 @@ class Conversations(Broadcast):
             slot.channel.close()
         slot.channel = channel
         slot.applied = 0
+        self.answers.stir()
         if self._farewell is not None:
             slot.say(self._farewell)
         elif draining:

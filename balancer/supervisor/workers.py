@@ -214,10 +214,8 @@ class Workers(Conversations):
         limit = None if limit_s == NO_LIMIT else limit_s
         self._farewell = Drain(limit, patient=self._passed_on and limit is None)
         self.say(self._farewell)
-        for slot in self.slots:
-            if slot.channel is None and slot.process is not None:
-                slot.process.kill()
         slots = list(self.slots)
+        await self._hear_out(slots, min(limit_s, SPARE_S))
         with trio.move_on_after(limit_s + SPARE_S):
             for slot in slots:
                 await slot.gone.wait()
@@ -227,3 +225,16 @@ class Workers(Conversations):
         for slot in slots:
             await slot.gone.wait()
         return sum(slot.cut for slot in slots)
+
+    async def _hear_out(self, slots: list[Slot], within_s: float) -> None:
+        """End those that cannot be told to: that serve nobody yet, or do not dial again in time."""
+
+        def silent() -> list[Process]:
+            return [slot.process for slot in slots if slot.process and slot.channel is None]
+
+        for slot in slots:
+            if slot.process is not None and not slot.has_plan:
+                slot.process.kill()
+        await self.answers.until(lambda: not silent(), within_s)
+        for process in silent():
+            process.kill()
