@@ -41,7 +41,9 @@ class Upload:
         except SinkBroke:
             self._sink_broke = True
             return False
-        self._exchange.body.passed_by(splice.left)
+        finally:
+            # Also what was lost in the pipe is gone from the client's connection.
+            self._exchange.body.passed_by(splice.left)
         if stand is not Stand.OVER:
             self._splice = splice
         return self._exchange.body.complete
@@ -86,17 +88,13 @@ class Upload:
             await send(sock, waiter, trailer_bytes(body.trailers), idle_s)
 
     def _new_splice(self) -> Splice | None:
-        exchange, record = self._exchange, self._exchange.record
-
-        def count(passed: int) -> None:
-            record.bytes_up += passed
-
+        exchange = self._exchange
         return splice_between(
             exchange.service.network,
             exchange.sock,
             self._connection.sock,
             exchange.body.unkept,
-            count,
+            exchange.record.count_up,
         )
 
     async def _finish_splice(self, waiter: Waiter) -> None:
