@@ -658,3 +658,44 @@ class Pool(RuleBasedStateMachine):
 
 TestPool = Pool.TestCase
 TestPool.settings = settings(stateful_step_count=25)
+
+
+# ---- taking over ---------------------------------------------------------------------------------
+
+
+def test_what_a_table_of_before_knows_by_now_counts_but_for_what_we_have_seen_ourselves() -> None:
+    """Both look at the same targets for a while; ejections come from live traffic, which is theirs."""
+    theirs = checked("a", "b", "c")
+    ours = HealthTable(thresholds=NGINX, ejection=PASSIVE)
+    for target in "abc":
+        ours.add(target, 0.0, theirs.dump(target, 0.0))
+        assert not ours.looked_at(target)
+    ours.verdict("a", PASS, 1.0)
+    assert ours.looked_at("a")
+    fail(theirs, "c", 2, 2.0)
+    for target in "ab":
+        for _ in range(NGINX.fails):
+            theirs.verdict(target, REFUSED, 2.0)
+    for target in "abc":
+        ours.renew(target, theirs.dump(target, 2.0), 2.0)
+    assert ours.view("a").health is Health.HEALTHY, "our own probe said so"
+    assert ours.view("b").health is Health.UNHEALTHY
+    assert ours.view("c").ejected
+    assert ours.next_event(2.0) == theirs.next_event(2.0)
+
+
+def test_an_ejection_that_is_over_for_those_before_is_over_for_us() -> None:
+    theirs = checked("a", "b", "c")
+    fail(theirs, "c", 2, 0.0)
+    ours = HealthTable(thresholds=NGINX, ejection=PASSIVE)
+    for target in "abc":
+        ours.add(target, 0.0, theirs.dump(target, 0.0))
+    assert ours.view("c").ejected
+    theirs.tick(11.0)
+    ours.renew("c", theirs.dump("c", 11.0), 11.0)
+    assert not ours.view("c").ejected
+    assert ours.next_event(11.0) is None
+
+
+def test_without_checks_there_is_nothing_to_look_at() -> None:
+    assert unchecked("a").looked_at("a")
