@@ -49,7 +49,8 @@ class Conversations(Broadcast):
             self._seat(slot, channel, has_board=hello.row is not None, draining=hello.draining)
         elif not hello.draining:
             self._log.warning("worker.unknown", process=hello.pid, effect="drained")
-            channel.send(self._farewell or Drain(None))
+            # Of a successor that failed: its clients notice nothing.
+            channel.send(self._farewell or Drain(None, patient=True))
         while True:
             word, handles = await channel.receive()
             close_handles(handles)  # nobody has asked for any

@@ -107,6 +107,7 @@ class Desk:
         return await self._parts.reloading.reload()
 
     async def upgrade(self) -> Done:
+        await self._parts.accepting.wait()
         return await self._parts.upgrade()
 
     async def add(self, pool: str, address: str, weight: int | None) -> Done:

@@ -153,6 +153,26 @@ def test_usr2_upgrades_and_the_service_manager_is_told(tmp_path: Path) -> None:
             print(manager.recv(1000))  # no word of stopping
 
 
+def test_a_stop_is_for_those_too_who_have_handed_over(tmp_path: Path) -> None:
+    """They have no limit of their own; the one who serves passes the word on, over two steps."""
+    top = 'workers = 1\nshutdown_timeout = "1s"'
+    with running(tmp_path, 1, top=top) as (balancer, _):
+        sockets = []
+        for _ in range(2):
+            sockets.append(socket.create_connection(("127.0.0.1", balancer.port)))
+            sockets[-1].sendall(b"GET /slow?s=60 HTTP/1.1\r\nHost: a\r\n\r\n")
+            time.sleep(0.3)
+            assert balancer.cli("upgrade").returncode == 0
+        time.sleep(0.5)
+        assert len(processes_of(tmp_path)) == 6, (
+            "two who wait for their clients, and one who serves"
+        )
+        assert balancer.cli("stop").returncode == 0
+        wait_for(lambda: not processes_of(tmp_path), 10)
+        for sock in sockets:
+            sock.close()
+
+
 def test_a_program_whose_files_are_gone_hands_over_and_imports_nothing(
     installed: Installation,
 ) -> None:
