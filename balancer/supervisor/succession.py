@@ -34,6 +34,8 @@ from balancer.worker.channel import ChannelClosed
 PREPARE_S = 30.0
 # From the word to take over until it has; orders wait meanwhile.
 TAKE_OVER_S = 10.0
+# A process that was killed is gone in a moment.
+END_S = 5.0
 # Who has closed the channel is about to end, and says why on its way.
 LAST_WORDS_S = 2.0
 
@@ -122,7 +124,8 @@ class Succession:
         try:
             version = await self._hand_over_to(successor)
         except BaseException:
-            await successor.end()
+            with trio.move_on_after(END_S, shield=True):
+                await successor.end()
             affairs.outside.clear(successor.pid)
             raise
         self._successor = successor
@@ -198,7 +201,8 @@ class Succession:
                 case _:
                     raise NotApplied(f"the new process did not take over within {TAKE_OVER_S:g} s")
         except BaseException:
-            await successor.end()  # first, so that no two of us answer
+            with trio.move_on_after(END_S, shield=True):
+                await successor.end()  # first, so that no two of us answer
             self._affairs.reception.open()
             raise
 

@@ -84,8 +84,7 @@ class Successor:
         """End it at once. Its workers end when they find us in its place."""
         self.channel.close()
         self._process.kill()
-        with trio.CancelScope(shield=True):
-            await self._process.wait()
+        await self._process.wait()
 
 
 async def start_successor(command: Command, env: Mapping[str, str]) -> Successor:

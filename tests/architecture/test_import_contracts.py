@@ -167,12 +167,19 @@ def test_a_worker_starts_without(heavy: str) -> None:
 
 def test_a_worker_has_all_it_needs_for_its_log_before_its_files_may_be_gone() -> None:
     program = """
-import trio, trio.testing
-from balancer.worker.lines import LOAD_AFTER_S, FileLines
+import sys, trio
+from balancer.worker.lines import FileLines
+from balancer.worker.messages import LogPlan
 async def main():
-    with trio.move_on_after(LOAD_AFTER_S + 1):
-        await FileLines().run()
-trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    lines = FileLines()
+    lines.obey(LogPlan("off", access_json=True, json=True, colours=False, level="info"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lines.run)
+        with trio.move_on_after(10):
+            while "balancer.telemetry.log_lines" not in sys.modules:
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+trio.run(main)
 """
     assert {"structlog", "balancer.telemetry.log_lines"} <= loaded_by(program)
 
