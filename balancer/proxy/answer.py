@@ -17,13 +17,14 @@ from balancer.core.framing import (
 )
 from balancer.core.message import BadMessage, ResponseHead
 from balancer.core.outcome import Failure, broke_before_answer, refuses_reuse
-from balancer.proxy.answer_body import pass_body, send_to_client, to_client
+from balancer.proxy.answer_body import finish_down, pass_body, send_to_client, to_client
 from balancer.proxy.exchange_state import Exchange
 from balancer.proxy.faults import AttemptFailed, failure_of
 from balancer.proxy.handover import AnswerBegun
 from balancer.proxy.idle import UpstreamConnection
 from balancer.wire.h11_heads import parse_response_head
 from balancer.wire.streams import PeerClosed, receive_head
+from balancer.wire.strict_heads import PlainResponse, forwarded_response, plain_response
 from balancer.wire.waiting import Interrupted
 
 # nginx reads an answer's head into 8 KiB; cookies and policies of real backends need more.
@@ -38,25 +39,34 @@ async def pass_answer(exchange: Exchange, connection: UpstreamConnection) -> tup
     Raises AttemptFailed; `exchange.answer_begun` says whether the client has seen a byte.
     """
     head = await _final_head(exchange, connection)
-    if refuses_reuse(
-        head.status,
-        reused=connection.reused,
-        closes=not wants_keep_alive(head.minor, head.fields),
-        after_s=trio.current_time() - exchange.asked_at,
-    ):
+    if isinstance(head, PlainResponse):
+        _refuse_stale(exchange, connection, head.status, stays=head.keep_alive)
+        return await _pass_plain(exchange, connection, head)
+    stays = wants_keep_alive(head.minor, head.fields)
+    _refuse_stale(exchange, connection, head.status, stays=stays)
+    return head.status, await _pass_other(exchange, connection, head) and stays
+
+
+def _refuse_stale(
+    exchange: Exchange, connection: UpstreamConnection, status: int, *, stays: bool
+) -> None:
+    after_s = trio.current_time() - exchange.asked_at
+    if refuses_reuse(status, reused=connection.reused, closes=not stays, after_s=after_s):
         raise AttemptFailed(Failure.STALE)
+
+
+async def _pass_other(
+    exchange: Exchange, connection: UpstreamConnection, head: ResponseHead
+) -> bool:
+    """Pass an answer on; whether it was whole, and nothing came behind it."""
     method = exchange.record.method
     try:
         framing = response_framing(head, method)
     except BadMessage as exc:
         raise AttemptFailed(Failure.BAD_ANSWER, exc.sentence) from exc
     down = downstream_framing(framing, exchange.record.minor)
-    exchange.keep_alive = (
-        exchange.keep_alive
-        and exchange.body_sent
-        and down.kind is not BodyKind.UNTIL_CLOSE
-        and not exchange.service.draining
-    )
+    _decide_keep_alive(exchange)
+    exchange.keep_alive = exchange.keep_alive and down.kind is not BodyKind.UNTIL_CLOSE
     exchange.idle_s = exchange.pool.limits.idle_s
     exchange.answer_begins()
     exchange.record.status = head.status
@@ -71,8 +81,29 @@ async def pass_answer(exchange: Exchange, connection: UpstreamConnection) -> tup
         date=None if head.values(b"date") else exchange.service.http_date(),
     )
     await pass_body(exchange, connection, out, framing, down)
-    whole = framing.kind is not BodyKind.UNTIL_CLOSE and not connection.buffer
-    return head.status, whole and wants_keep_alive(head.minor, head.fields)
+    return framing.kind is not BodyKind.UNTIL_CLOSE and not connection.buffer
+
+
+async def _pass_plain(
+    exchange: Exchange, connection: UpstreamConnection, head: PlainResponse
+) -> tuple[int, bool]:
+    """The same for a plain answer to a plain request."""
+    _decide_keep_alive(exchange)
+    out = forwarded_response(
+        head,
+        exchange.request_id,
+        connection=_connection_option(exchange),
+        panic=exchange.pool.snapshot.panic,
+        date=None if head.dated else exchange.service.http_date(),
+    )
+    begun = AnswerBegun(head=head, out=out, content=0, left=head.length)
+    return await pass_rest(exchange, connection, begun)
+
+
+def _decide_keep_alive(exchange: Exchange) -> None:
+    exchange.keep_alive = (
+        exchange.keep_alive and exchange.body_sent and not exchange.service.draining
+    )
 
 
 async def pass_rest(
@@ -88,7 +119,10 @@ async def pass_rest(
     if begun.content:
         await to_client(exchange, out, begun.content)
         out = b""
-    framing = CHUNKED if head.chunked else Framing(BodyKind.LENGTH, begun.left)
+    left = begun.left
+    if begun.splice is not None:
+        left = await finish_down(exchange, begun.splice)
+    framing = CHUNKED if head.chunked else Framing(BodyKind.LENGTH, left)
     await pass_body(exchange, connection, out, framing, framing)
     return head.status, head.keep_alive and not connection.buffer
 
@@ -99,13 +133,17 @@ def _connection_option(exchange: Exchange) -> bytes | None:
     return b"keep-alive" if exchange.record.minor == 0 else None
 
 
-async def _final_head(exchange: Exchange, connection: UpstreamConnection) -> ResponseHead:
+async def _final_head(
+    exchange: Exchange, connection: UpstreamConnection
+) -> ResponseHead | PlainResponse:
     """Pass interim answers on and return the final one's head."""
     response_s = exchange.pool.limits.response_s
     began = exchange.asked_at
     exchange.head_due = began + response_s
     for _ in range(INTERIM_MAX):
         head = await _next_head(exchange, connection, began)
+        if isinstance(head, PlainResponse):
+            return head
         if head.switches:
             raise AttemptFailed(Failure.BAD_ANSWER, "it switched protocols though nobody asked")
         if not head.interim:
@@ -127,7 +165,7 @@ async def _final_head(exchange: Exchange, connection: UpstreamConnection) -> Res
 
 async def _next_head(
     exchange: Exchange, connection: UpstreamConnection, began: float
-) -> ResponseHead:
+) -> ResponseHead | PlainResponse:
     buffer = connection.buffer
     try:
         raw = await receive_head(
@@ -138,7 +176,10 @@ async def _next_head(
             deadline=exchange.answer_deadline,
             too_large=502,
         )
-        return parse_response_head(raw)
+        plain = None
+        if exchange.plain_head:
+            plain = plain_response(raw, exchange.record.method, HEAD_BYTES_MAX)
+        return plain or parse_response_head(raw)
     except BadMessage as exc:
         raise AttemptFailed(Failure.BAD_ANSWER, exc.sentence) from exc
     except Interrupted as exc:

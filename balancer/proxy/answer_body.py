@@ -106,12 +106,7 @@ async def _pass_until_close(
 
 async def _splice_down(exchange: Exchange, connection: UpstreamConnection, left: int) -> int:
     """Let the kernel move `left` bytes; how many the caller still has to look for."""
-    record = exchange.record
-
-    def count(passed: int) -> None:
-        record.bytes_down += passed
-
-    network = exchange.service.network
+    network, count = exchange.service.network, exchange.record.count_down
     splice = splice_between(network, connection.sock, exchange.sock, left, count)
     return left if splice is None else await finish_down(exchange, splice)
 

@@ -11,6 +11,7 @@ from balancer.core.backend import BackendView
 from balancer.proxy.idle import UpstreamConnection
 from balancer.proxy.pool import Pool
 from balancer.telemetry.record import AttemptRecord, ExchangeRecord
+from balancer.wire.splice import Splice
 from balancer.wire.strict_heads import PlainRequest, PlainResponse
 
 
@@ -38,13 +39,14 @@ class AnswerBegun:
     """The answer's head was read: `out` is to be sent, `content` bytes of it being body.
 
     `left` bytes of the body are still to come from the backend, what is in its buffer included;
-    of an answer in chunks, all of them.
+    of an answer in chunks, all of them. `splice` moves those that are left.
     """
 
     head: PlainResponse
     out: bytes
     content: int
     left: int
+    splice: Splice | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from balancer.proxy.handover import ANSWERED, AnswerBegun, Begun, Handover, Unre
 from balancer.proxy.idle import UpstreamConnection
 from balancer.telemetry.record import AttemptRecord, ExchangeRecord
 from balancer.wire.lane import Watch
+from balancer.wire.splice import SinkBroke, SourceBroke, Stand, splice_between
 from balancer.wire.streams import READ_BYTES_MAX
 from balancer.wire.strict_heads import (
     forwarded_request,
@@ -28,7 +29,7 @@ from balancer.wire.strict_heads import (
 from balancer.wire.waiting import Interrupted, TimedOut
 from healthcheck.core.verdict import Evidence
 
-# More of a body is passed on in a task of its own, where the kernel may move it.
+# More of a body, where the kernel cannot move it, is passed on in a task of its own.
 BODY_BYTES_MAX = 64 * 1024
 
 
@@ -57,12 +58,9 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
     """
     service = client.service
     request = plain_request(data, service.limits.head_bytes_max)
-    if (
-        request is None
-        or (end := request.size + request.length) > len(data)
-        or service.trusts(client.address)
-    ):
+    if request is None or service.trusts(client.address):
         return Unread(data)
+    end = request.size + request.length
     found = service.routes.match(request.host, request.target)
     if not isinstance(found, str):
         return Unread(data)
@@ -83,7 +81,7 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
     record = ExchangeRecord(number, request_id.decode("ascii"), client.address, began, began)
     record.method, record.target, record.host = request.method, request.target, request.host
     record.pool = found
-    record.bytes_up = request.length
+    record.bytes_up = min(request.length, len(data) - request.size)
     record.attempts.append(attempt)
     client.record, client.backend = record, view
     if len(data) > end:
@@ -100,10 +98,11 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
         # ---- the request goes up ----------------------------------------------------------------
         yield None
         connection = service.idle.take(backend, began, rest_limit(request.idempotent))
-        if connection is None:
+        if connection is not None:
+            connection.requests += 1
+        if connection is None or len(data) < end:
             handover = Begun(*so_far, connection, first, written=False)
             return handover
-        connection.requests += 1
         watch = connection.watch
         if watch is None:
             watch = connection.watch = service.lane.watch(connection.sock)
@@ -158,7 +157,10 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
         record.status = response.status
         left = response.length
         arrived = len(answer) - response.size
-        if response.chunked or arrived > left or left > BODY_BYTES_MAX:
+        splice = splice_between(
+            service.network, connection.sock, client.sock, left - arrived, record.count_down
+        )
+        if response.chunked or arrived > left or (left > BODY_BYTES_MAX and splice is None):
             connection.buffer += answer[response.size :]
             handover = Begun(
                 *so_far,
@@ -184,11 +186,29 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
             record.bytes_down += arrived
             if not left:
                 break
-            if took == READ_BYTES_MAX:
+            if splice is not None:
+                out, arrived = b"", 0
+                try:
+                    stand = splice.go_on()
+                except (SourceBroke, SinkBroke):
+                    stand = None  # it breaks again where it is taken over
+                left = splice.left
+                if stand is Stand.OVER and not left:
+                    break
+                if stand is Stand.TURN_IS_UP and not waiter.interrupted:
+                    yield None
+                    continue
+                if stand is not Stand.SOURCE_PAUSES:
+                    going = AnswerBegun(head=response, out=b"", content=0, left=left, splice=splice)
+                    handover = Begun(*so_far, connection, answer=going)
+                    return handover
+            elif took == READ_BYTES_MAX:
                 watch.ready = True
             waiter.move_deadline(now() + limits.idle_s)
             try:
                 yield watch
+                if splice is not None:
+                    continue
                 out = connection.sock.recv(READ_BYTES_MAX)
             except BlockingIOError:
                 out, arrived, took = b"", 0, 0

@@ -34,6 +34,7 @@ class Upload:
         splice = None if self._rest else self._new_splice()
         if splice is None:
             return False
+        self._exchange.body_begun()
         try:
             stand = splice.go_on()
         except SourceBroke as exc:

@@ -37,3 +37,11 @@ class ExchangeRecord:
     ended: float = 0.0
     fault: str = ""
     attempts: list[AttemptRecord] = field(default_factory=list)
+
+    def count_up(self, passed: int) -> None:
+        """So many bytes more went to the backend."""
+        self.bytes_up += passed
+
+    def count_down(self, passed: int) -> None:
+        """So many bytes more went to the client."""
+        self.bytes_down += passed

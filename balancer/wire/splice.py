@@ -53,10 +53,10 @@ class Splice:
     """One body on its way. Whoever has it calls `go_on` until it is over or raises, or `drop`.
 
     `left` bytes are still to be taken from the source. `count` is told of those that the sink took.
-    A pipe is held only while there are bytes in it.
+    A pipe is held only while there are bytes in it. What broke once breaks the same way again.
     """
 
-    __slots__ = ("_count", "_in_pipe", "_pipe", "_pipes", "left", "sink", "source")
+    __slots__ = ("_broke", "_count", "_in_pipe", "_pipe", "_pipes", "left", "sink", "source")
 
     def __init__(
         self, source: Sock, sink: Sock, pipes: Pipes, left: int, count: Callable[[int], None]
@@ -67,10 +67,13 @@ class Splice:
         self._pipes = pipes
         self._pipe: Pipe | None = None
         self._in_pipe = 0
+        self._broke: _Broke | None = None
         self._count = count
 
     def go_on(self) -> Stand:
         """Move what can be moved now. Raises SourceBroke, SinkBroke."""
+        if self._broke is not None:
+            raise self._broke
         pipe = self._pipe
         if pipe is None:
             pipe = self._pipe = self._pipes.take() if self.left else None
@@ -78,7 +81,8 @@ class Splice:
                 return Stand.OVER
         try:
             stand = self._move(pipe)
-        except BaseException:
+        except BaseException as exc:
+            self._broke = exc if isinstance(exc, _Broke) else None
             self.drop()
             raise
         if stand is not Stand.SINK_IS_FULL:

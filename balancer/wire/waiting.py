@@ -116,6 +116,11 @@ class Waiter:
         self._reason = None
 
     @property
+    def interrupted(self) -> bool:
+        """Whether an interruption is still to be delivered."""
+        return self._reason is not None
+
+    @property
     def waiting(self) -> bool:
         return self._sock is not None
 
