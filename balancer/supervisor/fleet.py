@@ -13,12 +13,14 @@ from balancer.config.settings import Settings
 from balancer.core.snapshot import PoolSnapshot
 from balancer.supervisor.crew import Crew
 from balancer.supervisor.events import EventKind, EventLog
+from balancer.supervisor.listeners import CannotListen
 from balancer.supervisor.listening import Listening
 from balancer.supervisor.planning import plan_of, pool_news
 from balancer.supervisor.pools import Pools
 from balancer.supervisor.reload_plan import ReloadPlan
 from balancer.supervisor.slots import Process, Slot
 from balancer.supervisor.workers import Workers
+from balancer.telemetry.logs import get_logger
 from balancer.wire.network import Network, Sock
 from balancer.worker.messages import (
     Drain,
@@ -102,21 +104,37 @@ class Fleet:
 
     @contextmanager
     def opening(self, plan: ReloadPlan) -> Iterator[None]:
-        """Open what the plan adds; at the end of the block, close again what is not in use."""
-        slots = range(max(len(self.workers.slots), self._workers_wanted(plan.settings)))
-        opened = self._listening.open(_binds(plan.settings), slots)
+        """Open the places that the plan adds; at the end of the block, close again what is not in use.
+
+        More sockets of a place that is there wait for `switch`: connections would come to them at
+        once, and nobody accepts there before.
+        """
+        there = {key.bind for key in self._listening.sockets}
+        staying = [slot.number for slot in self.workers.slots if not slot.retiring]
+        slots = staying[: self._workers_wanted(plan.settings)]
+        opened = self._listening.open([b for b in _binds(plan.settings) if b not in there], slots)
         try:
             yield
         finally:
-            wanted = self._wanted()
-            self._listening.close(key for key in opened if key not in wanted)
+            in_use = self._wanted() | self._leaving
+            self._listening.close(key for key in opened if key not in in_use)
 
     def switch(self, settings: Settings) -> None:
         """Have the workers go by these settings, and give up the sockets that these do not name."""
         self.settings = settings
         self.workers.resize(self._workers_wanted(settings))
+        self._open_missing()
         self._leaving = frozenset(self._listening.sockets.keys() - self._wanted())
         self.workers.brief()
+
+    def _open_missing(self) -> None:
+        """A socket for each new worker, at places that are ours already: only want can prevent it."""
+        slots = [slot.number for slot in self.workers.slots if not slot.retiring]
+        try:
+            self._listening.open(_binds(self.settings), slots)
+        except CannotListen as exc:
+            effect = "new workers share the sockets of the others, until the next reload"
+            get_logger().error("listener.not_opened", because=str(exc), effect=effect)
 
     async def switched(self) -> tuple[str, ...]:
         """Close what is gone; the workers that have not confirmed in time.

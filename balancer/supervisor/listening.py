@@ -17,13 +17,16 @@ class Listening:
     def __init__(self, network: Network, given: Mapping[SocketKey, Sock] | None = None) -> None:
         self._network = network
         self.sockets: dict[SocketKey, Sock] = dict(given or {})
+        self._closed = False
 
     def open(self, binds: Collection[str], slots: Iterable[int]) -> list[SocketKey]:
         """Open what is missing for these places and slots; which that were.
 
-        Raises CannotListen, and then nothing was opened.
+        Nothing after `close_all`. Raises CannotListen, and then nothing was opened.
         """
         opened: list[SocketKey] = []
+        if self._closed:
+            return opened
         slots = list(slots)
         try:
             for bind in binds:
@@ -45,10 +48,15 @@ class Listening:
         return [key for bind in binds for key in self._keys(bind, slots)]
 
     def close(self, keys: Iterable[SocketKey]) -> None:
+        """Close those of them that are open."""
         for key in keys:
-            self.sockets.pop(key).close()
+            sock = self.sockets.pop(key, None)
+            if sock is not None:
+                sock.close()
 
     def close_all(self) -> None:
+        """Close everything, for good."""
+        self._closed = True
         self.close(list(self.sockets))
 
     def _keys(self, bind: str, slots: Iterable[int]) -> list[SocketKey]:

@@ -26,11 +26,15 @@ class ListeningSockets:
         self._accepting: dict[SocketKey, trio.CancelScope] = {}
         self._loops: trio.Nursery | None = None
         self._connections: trio.Nursery | None = None
+        self._closed = False
 
     def hold(self, sockets: Mapping[SocketKey, Sock]) -> None:
-        """Take these over; of one that is held already, the new handle is closed."""
+        """Take these over; of one that is held already, the new handle is closed.
+
+        After `close` all are: whom the kernel queued at a socket that only we hold would wait in vain.
+        """
         for key, sock in sockets.items():
-            if key in self.held:
+            if self._closed or key in self.held:
                 sock.close()
             else:
                 self.held[key] = sock
@@ -67,11 +71,13 @@ class ListeningSockets:
                 self._loops = None
 
     def close(self) -> None:
-        """Give up all; after `run`."""
+        """Give up all, for good; after `run`."""
+        self._closed = True
         self._give_up(set(self.held))
 
     def abandon(self) -> None:
-        """Close all and take nobody in: other processes go on accepting there."""
+        """Close all for good and take nobody in: other processes go on accepting there."""
+        self._closed = True
         for sock in self.held.values():
             sock.close()
         self.held.clear()
