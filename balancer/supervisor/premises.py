@@ -68,6 +68,9 @@ class Premises:
     def leave(self) -> None:
         """Let another process have them, and erase nothing on the way out."""
         self.admin.ours = self.workers.ours = False
+        # Should the other process die, whoever comes must find nobody here, rather than one who
+        # never answers.
+        self.admin.sock.close()
         self._locks.leave()
 
     def clear(self, pid: int) -> None:
