@@ -7,6 +7,9 @@ backend gets of an upload is a beginning of that upload.
 import contextlib
 import os
 import random
+import socket
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,7 +22,7 @@ import trio
 from balancer.wire.pipes import IDLE_MAX, splice_works
 from balancer.wire.streams import cut
 from tests.support.kernel_pairs import body_of
-from tests.support.real_balancer import Backend, Balancer
+from tests.support.real_balancer import Backend, Balancer, running
 
 pytestmark = pytest.mark.skipif(not splice_works(), reason="no splice() here: bodies are copied")
 
@@ -256,3 +259,37 @@ def _pipes_of_workers(balancer: Balancer) -> int:
     assert workers
     links = [link for pid in workers for link in Path(f"/proc/{pid}/fd").iterdir()]
     return sum(os.readlink(link).startswith("pipe:") for link in links)
+
+
+def test_an_endless_download_lets_others_in_and_obeys_the_operator(tmp_path: Path) -> None:
+    """A transfer that hardly ever waits is heard and interrupted like any other."""
+    with running(tmp_path, 2, top="workers = 1") as (balancer, _):
+        read = threading.Event()
+        reader = threading.Thread(target=_read_on, args=(balancer.port, read))
+        reader.start()
+        assert read.wait(10)
+        for _ in range(20):
+            began = time.monotonic()
+            with socket.create_connection(("127.0.0.1", balancer.port), 10) as sock:
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert sock.recv(1 << 16).startswith(b"HTTP/1.1 200")
+            assert time.monotonic() - began < 1
+        (busy,) = [at for at, row in balancer.status().items() if row["in_flight"]]
+        assert balancer.cli("remove", "web", busy, "--force").returncode == 0
+        reader.join(5)
+        assert not reader.is_alive()
+        balancer.end()
+        line = next(line for line in balancer.access_lines() if "bytes" in line["path"])
+        assert line["fault"].startswith("cut by the operator")
+        assert line["bytes_down"] > 1 << 20
+
+
+def _read_on(port: int, read: threading.Event) -> None:
+    """Ask for more than there is time for, and read until it breaks."""
+    buffer, total = bytearray(1 << 20), 0
+    with socket.create_connection(("127.0.0.1", port), 30) as sock, contextlib.suppress(OSError):
+        sock.sendall(b"GET /bytes?n=%d HTTP/1.1\r\nHost: a\r\n\r\n" % (1 << 40))
+        while count := sock.recv_into(buffer):
+            total += count
+            if total > 32 << 20:
+                read.set()
