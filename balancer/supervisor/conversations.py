@@ -74,7 +74,7 @@ class Conversations(Broadcast):
         else:
             self.brief_one(slot, with_board=not has_board)
             if slot.retiring:
-                slot.say(Drain(None))
+                slot.say(Drain(None, patient=True))
 
     def _hung_up(self, channel: Channel, why: str) -> None:
         for slot in self.slots:

@@ -148,7 +148,7 @@ class Fleet:
             self._listening.close(leaving)
             self.workers.say(LetGo(self.workers.answers.next_number()))
             laggards += await self.workers.confirmed()
-        self.workers.say_to_retiring(Drain(None))
+        self.workers.say_to_retiring(Drain(None, patient=True))
         return tuple(dict.fromkeys(laggards))
 
     def _wanted(self) -> set[SocketKey]:
