@@ -147,6 +147,7 @@ class Visitors:
             answer = await client.get()
             self.statuses.append(answer.status)
             if answer.header("connection") == "close":
+                client.close()
                 client = await self._play.client()
             await trio.sleep(0.01)
 
@@ -171,6 +172,7 @@ async def test_more_or_fewer_workers_lose_nobody(
             assert done.laggards == ()
             for client in running:
                 assert (await client.answer()).complete
+                client.close()
             await trio.sleep(1)
             visitors.stop.set()
         assert set(visitors.statuses) == {200}
