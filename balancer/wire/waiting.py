@@ -135,7 +135,8 @@ class Waiter:
         if self._turns >= TURNS_MAX:
             self._turns = 0
             await trio.lowlevel.checkpoint()
-            self._raise_if_interrupted()
+            if not isinstance(self._reason, TimedOut):  # that is for whoever waits
+                self._raise_if_interrupted()
 
     def withdraw(self, reason: Interrupted) -> None:
         """Take back an interruption that has not been delivered yet."""

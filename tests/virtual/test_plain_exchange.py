@@ -10,7 +10,7 @@ from trio.testing import MockClock
 from balancer.proxy import client_connection, exchange, plain_exchange
 from balancer.proxy.client_connection import ClientConnection
 from balancer.proxy.service import Service
-from balancer.wire import h11_heads
+from balancer.wire import h11_heads, waiting
 from balancer.wire.network import Sock
 from balancer.wire.streams import READ_BYTES_MAX, cut
 from tests.support.edge_client import EdgeClient, NoAnswer, fetch
@@ -276,6 +276,19 @@ async def test_whatever_ends_it_leaves_nothing(
         assert len(play.stage.access) == 2
         assert play.stage.access[-1].ended > 0
         assert play.stage.access[-1].attempts[-1].outcome != "running"
+
+
+async def test_an_answer_that_stalls_is_its_backends_fault_however_busy_the_connection_was(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "TURNS_MAX", 1)  # as after many calls that did not block
+    stalls = says(response(200, b"x" * 1000)[:-500], every_s=30)
+    async with scene({"a": in_turn(answers(200), stalls)}, pool=FAST) as play:
+        client = await play.client()
+        await client.get()
+        assert not (await client.get()).complete
+        assert play.attempts() == ["a answer stalled"]
+        assert play.backend_status("a")["failures"] == 1
 
 
 async def test_the_operator_cuts_it_and_it_is_repeated_elsewhere(autojump_clock: MockClock) -> None:
