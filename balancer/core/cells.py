@@ -6,6 +6,7 @@ who owns what (a hash of pool and address), so whoever takes the board over need
 
 from collections.abc import Iterable
 from hashlib import blake2b
+from itertools import count
 
 from balancer.core.backend import BackendId
 from balancer.core.board import NO_CELL, Board
@@ -41,9 +42,9 @@ class Cells:
 
     def _learn(self) -> None:
         """Know the cells that another supervisor has given, while one takes over from the other."""
-        for cell in range(len(self._cells), self._board.cells):
+        for cell in count(len(self._cells)):
             owner = self._board.owners[cell]
-            if not owner:
+            if not owner:  # at the last cell, which is nobody's, if not before
                 return
             self._cells[owner] = cell
 
