@@ -6,7 +6,6 @@ who owns what (a hash of pool and address), so whoever takes the board over need
 
 from collections.abc import Iterable
 from hashlib import blake2b
-from itertools import count
 
 from balancer.core.backend import BackendId
 from balancer.core.board import NO_CELL, Board
@@ -42,11 +41,11 @@ class Cells:
 
     def _learn(self) -> None:
         """Know the cells that another supervisor has given, while one takes over from the other."""
-        for cell in count(len(self._cells)):
-            owner = self._board.owners[cell]
-            if not owner:  # at the last cell, which is nobody's, if not before
-                return
+        # The last cell is nobody's, so this ends there if not before.
+        cell = len(self._cells)
+        while owner := self._board.owners[cell]:
             self._cells[owner] = cell
+            cell += 1
 
     def _give(self, owner: int) -> int:
         cell = self._fresh()
