@@ -112,6 +112,18 @@ async def next_channel(listener: Sock) -> KernelChannel:
             return KernelChannel(sock)  # type: ignore[arg-type]
 
 
+def lives(pid: int) -> bool:
+    """Whether that process has not ended; one that nobody has waited for yet has."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        return not _is_readable(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _options() -> list[str]:
     """The interpreter's options that decide which code is found."""
     flags = sys.flags

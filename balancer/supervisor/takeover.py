@@ -15,7 +15,7 @@ import trio
 
 from balancer.core.board import Board, OtherLayout
 from balancer.supervisor.introductions import Introduction, introduced
-from balancer.supervisor.processes import AdoptedProcess
+from balancer.supervisor.processes import AdoptedProcess, lives
 from balancer.supervisor.slots import Process
 from balancer.worker.channel import Channel, ChannelClosed
 from balancer.worker.messages import Hello, SocketKey
@@ -179,11 +179,4 @@ def _is_complete(found: Orphans) -> bool:
     """Whether everybody who has signed the board, and still lives, has been heard."""
     heard = {introduction.hello.pid for _, introduction in found.workers}
     signed = {found.board.pid(row) for row in range(1, found.board.used)} - {0}
-    return not any(_lives(pid) for pid in signed - heard)
-
-
-def _lives(pid: int) -> bool:
-    with suppress(OSError):
-        os.kill(pid, 0)
-        return True
-    return False
+    return not any(lives(pid) for pid in signed - heard)

@@ -35,8 +35,9 @@ class _Structlog:
         import structlog  # noqa: PLC0415  # not from the start
 
         if not self._there:
-            self._there = True
+            # A thread may be at it as well: nobody gets a logger that is not set up yet.
             self._obey(self._choice)
+            self._there = True
         return structlog.get_logger()
 
     def _obey(self, choice: _Choice | None) -> None:

@@ -118,6 +118,8 @@ class Link:
         finally:
             self._channel = None
             channel.close()
+            if self.worker is not None:
+                self.worker.sockets.accept_everywhere()
         return heard
 
     def _tell_orphaned(self, why: str, *, heard: bool) -> None:

@@ -50,6 +50,14 @@ class ListeningSockets:
         self._slots = frozenset(slots)
         self._adjust()
 
+    def accept_everywhere(self) -> None:
+        """Accept at all sockets until told otherwise, where we accept at all.
+
+        For as long as nobody is there who would say which worker is missing.
+        """
+        if self.serves_clients:
+            self.accept_for({key.slot for key in self.held})
+
     def let_go(self) -> None:
         """Give up the sockets that are leaving."""
         self._give_up(self._leaving & self.held.keys())

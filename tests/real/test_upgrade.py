@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.installation import Installation, nobody_left, processes_of
+from tests.support.installation import Installation, nobody_left
 from tests.support.kept_clients import clients
-from tests.support.real_balancer import Backend, Balancer, free_port, running
+from tests.support.real_balancer import Backend, Balancer, free_port, processes_of, running
 
 POOL = """
 health = { interval = "200ms", fails = 100 }

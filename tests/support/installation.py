@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.support.real_balancer import ROOT
+from tests.support.real_balancer import ROOT, processes_of
 
 # Notes every module that a process looks for after the file `serving` has appeared.
 SITE = """
@@ -82,18 +82,6 @@ class Installation:
             lines = (self.folder / "imports").read_text().splitlines()
             return [line for line in lines if int(line.split()[0]) in pids]
         return []
-
-
-def processes_of(place: Path) -> dict[int, str]:
-    """Every process whose command names something below `place`."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with suppress(OSError):
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                if str(place) in command:
-                    found[int(folder.name)] = command
-    return found
 
 
 @contextmanager

@@ -7,7 +7,7 @@ or closed while it is used.
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import trio
@@ -17,12 +17,13 @@ PIECE = 64 * 1024
 
 
 class Clients:
-    """What they saw. `told`: how often a connection was ended by `Connection: close`."""
+    """What they saw. `times`: of each visit, from the connect to the answer. `told`: how often a connection was ended by `Connection: close`."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.answers = 0
         self.visits = 0
+        self.times: list[float] = []
         self.told = 0
         self.downloaded = 0
         self.failures: list[str] = []
@@ -43,9 +44,11 @@ class Clients:
                         break
 
     async def visit(self) -> None:
+        began = trio.current_time()
         async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
             await self._get(stream, "/")
         self.visits += 1
+        self.times.append(trio.current_time() - began)
 
     async def download(self, size: int, bytes_per_s: int) -> None:
         """One long answer, read no faster than that."""
@@ -77,11 +80,11 @@ class Clients:
 
     # ---- all of them
 
-    async def run(self, kept: int, visits_per_s: int, size: int) -> None:
+    async def run(self, kept: int, visits_per_s: int, size: int, thinks_s: Sequence[float]) -> None:
         rng = random.Random(1)
         async with trio.open_nursery() as nursery:
             for number in range(kept):
-                think_s = (0.02, 0.1, 1.0)[number % 3]
+                think_s = thinks_s[number % len(thinks_s)]
                 nursery.start_soon(self._judged, f"kept {number}", self.keep_asking, think_s, rng)
             if size:
                 nursery.start_soon(self._judged, "download", self.download, size, size // 5)
@@ -101,11 +104,19 @@ class Clients:
 
 @contextmanager
 def clients(
-    port: int, *, kept: int = 24, visits_per_s: int = 100, size: int = 0
+    port: int,
+    *,
+    kept: int = 24,
+    visits_per_s: int = 100,
+    size: int = 0,
+    thinks_s: Sequence[float] = (0.02, 0.1, 1.0),
 ) -> Iterator[Clients]:
-    """Clients without pause for the time of the block."""
+    """Clients without pause for the time of the block.
+
+    `thinks_s`: how long kept ones rest between two requests, half as much more or less.
+    """
     them = Clients(port)
-    thread = threading.Thread(target=trio.run, args=(them.run, kept, visits_per_s, size))
+    thread = threading.Thread(target=trio.run, args=(them.run, kept, visits_per_s, size, thinks_s))
     thread.start()
     try:
         yield them

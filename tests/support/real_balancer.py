@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,18 @@ def wait_until_listening(port: int, process: "subprocess.Popen[bytes]") -> None:
             return
         time.sleep(0.02)
     raise AssertionError(f"nothing listens on port {port}")
+
+
+def processes_of(place: Path) -> dict[int, str]:
+    """Every process whose command names something below `place`."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if str(place) in command:
+                    found[int(folder.name)] = command
+    return found
 
 
 class Backend:
@@ -124,6 +136,23 @@ backends = [{addresses}]
         backends = json.loads(done.stdout)["pools"]["web"]["backends"]
         return {row["address"]: row for row in backends}
 
+    def asked(self, path: str) -> bytes:
+        """The answer of the admin socket."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(10)
+            sock.connect(str(self.socket))
+            sock.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+            return b"".join(iter(lambda: sock.recv(65536), b""))
+
+    def workers(self) -> list[dict[str, Any]]:
+        """What the status says of each worker."""
+        body = self.asked("/v1/status").partition(b"\r\n\r\n")[2]
+        return list(json.loads(body)["workers"])
+
+    def pids(self) -> dict[int, int]:
+        """The process of each worker that serves, by slot."""
+        return {row["worker"]: row["pid"] for row in self.workers() if row["state"] == "serving"}
+
     def access_lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.access.read_bytes().splitlines()]
 
@@ -140,8 +169,19 @@ backends = [{addresses}]
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        self._end_orphans()
+
+    def _end_orphans(self) -> None:
+        """Workers outlive a supervisor that was killed; a test leaves none behind."""
+        ours = processes_of(self.folder)
+        for pid, command in ours.items():
+            with contextlib.suppress(OSError):
+                parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+                if "balancer.worker" in command and parent not in ours:
+                    os.kill(pid, signal.SIGKILL)
 
     def kill(self) -> None:
+        """SIGKILL of the supervisor; its workers serve on."""
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
@@ -156,6 +196,14 @@ def running(
         balancer = Balancer(folder, started, **given)
         stack.callback(balancer.end)
         yield balancer, started
+
+
+def wait_for(what: Callable[[], object], within_s: float = 20.0) -> None:
+    """Return when it has come true; an error where it does not in time."""
+    end = time.monotonic() + within_s
+    while not what():
+        assert time.monotonic() < end, f"not within {within_s:g} s"
+        time.sleep(0.02)
 
 
 def _ended(stack: contextlib.ExitStack, backend: Backend) -> Backend:

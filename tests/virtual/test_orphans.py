@@ -47,6 +47,18 @@ async def test_they_serve_on(autojump_clock: MockClock) -> None:
             await trio.sleep(1)
 
 
+async def test_they_accept_for_one_that_dies_though_nobody_tells_them(
+    autojump_clock: MockClock,
+) -> None:
+    async with orphaned() as play:
+        await play.settled()
+        play.stage.instance.fleet.workers._ending.set()  # nobody follows it
+        process(play, 0).kill()
+        for _ in range(20):
+            with trio.fail_after(0.1):
+                assert (await fetch(play.network)).status == 200
+
+
 async def test_they_leave_a_backend_out_on_their_own_for_the_time_of_a_first_ejection(
     autojump_clock: MockClock,
 ) -> None:
@@ -73,6 +85,7 @@ async def test_who_comes_back_to_a_supervisor_is_told_everything_anew(
         play.stage.crew.unattended = False
         await trio.sleep(0.2)
         assert states(play) == ["serving", "serving"]
+        assert [worker(play, slot).sockets._slots for slot in (0, 1)] == [{0}, {1}]
         assert (await play.stage.instance.desk.drain("web", A)).laggards == ()
         assert {(await kept.get()).body for _ in range(4)} == {b"b"}
         await trio.sleep(120)
