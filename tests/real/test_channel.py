@@ -146,13 +146,14 @@ async def test_a_receiver_notices_that_its_own_end_is_closed() -> None:
 async def test_the_kernel_says_who_is_there_and_whether_he_still_is() -> None:
     with channels() as (one, other):
         assert one.peer == OURS
-        assert one.is_open
+        seen = [one.is_open]
         other.send(Applied(1))
-        assert one.is_open
+        seen.append(one.is_open)
         other.close()
-        assert not one.is_open, "also where something is left to read"
+        seen.append(one.is_open)
         one.close()
-        assert not one.is_open
+        seen.append(one.is_open)
+        assert seen == [True, True, False, False], "also where something is left to read"
 
 
 # ---- introductions
