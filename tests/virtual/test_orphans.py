@@ -135,13 +135,16 @@ async def test_who_was_never_to_accept_ends_with_its_supervisor(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody would accept at the sockets that it holds, while the kernel goes on queueing there."""
-    async with scene({"a": answers()}, top="workers = 1") as play:
+    top = 'workers = 1\n[[listeners]]\nbind = "unix:/run/shared.sock"\n'
+    async with scene({"a": answers()}, top=top) as play:
         workers = play.stage.instance.fleet.workers
         monkeypatch.setattr(workers, "accepting", False)
         process(play, 0).kill()
         await trio.sleep(0.5)
         fresh = process(play, 0)
-        assert not worker(play, 0).sockets.serves_clients
+        await play.settled()
+        assert len(worker(play, 0).sockets.held) == 2
+        assert not worker(play, 0).sockets._accepting, "nor at a socket that all workers share"
         abandon(play)
         with trio.fail_after(1):
             await fresh.wait()

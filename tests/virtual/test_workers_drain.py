@@ -117,11 +117,9 @@ async def test_without_a_worker_there_is_no_instance_and_none_is_left_behind(
 
 
 async def test_nobody_is_accepted_before_the_pools_know_enough(autojump_clock: MockClock) -> None:
-    """Neither at a worker's own socket nor at one that all workers share."""
-    top = 'workers = 2\nstart_timeout = "4s"\n[[listeners]]\nbind = "unix:/run/shared.sock"\n'
-    silent_probe = by_target({"/health": answers(after_s=3)}, answers())
+    late = by_target({"/health": answers(after_s=3)}, answers())
     began = trio.current_time()
-    async with scene({"a": silent_probe}, top=top, pool=HEALTH + 'timeout = "3500ms"') as play:
+    async with scene({"a": late}, top=TWO, pool=HEALTH + 'timeout = "3500ms"') as play:
         assert trio.current_time() - began >= 3
         assert (await fetch(play.network)).status == 200
 
