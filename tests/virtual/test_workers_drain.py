@@ -4,7 +4,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from balancer.rehearsal.virtual_crew import VirtualProcess
 from balancer.supervisor.instance import NoWorker
+from balancer.worker import sockets
 from balancer.worker.link import Link
 from tests.support.crew_scene import TWO, client_of, process, states, worker
 from tests.support.edge_client import EdgeClient, fetch
@@ -54,11 +56,21 @@ async def test_what_runs_in_any_worker_may_finish(autojump_clock: MockClock) -> 
             assert (await client.answer()).complete
 
 
-async def test_who_waits_in_a_queue_is_taken_in_by_the_last(autojump_clock: MockClock) -> None:
-    """At every socket, also where its own worker is not there any more."""
+async def test_who_waits_in_a_queue_is_taken_in_by_the_last(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nobody_accepts(*_: object) -> None:
+        await trio.sleep_forever()
+
     async with scene({"a": answers()}, top=TWO) as play:
+        monkeypatch.setattr(sockets, "accept_connections", nobody_accepts)
+        for slot in (0, 1):
+            worker(play, slot).sockets.accept_for(())
+            worker(play, slot).sockets.accept_for({slot})
         await play.settled()
         waiting = [await play.client() for _ in range(40)]
+        await trio.sleep(1)
+        assert worker(play, 0).service.connections == 0
         play.stage.instance.stop(now=False)
         for client in waiting:
             with trio.fail_after(1):
@@ -94,8 +106,11 @@ async def test_a_worker_out_of_touch_is_waited_for_and_told(autojump_clock: Mock
         await client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
         await trio.sleep(0.5)
         process(play, 0).hang_up()
-        play.stage.instance.stop(now=False)
+        play.stage.instance.stop_without_limit()
         assert (await client.answer()).complete, "it was not killed for that"
+        client.close()
+        ended = trio.current_time()
+    assert trio.current_time() - ended < 2, "it was told"
 
 
 async def test_without_a_worker_there_is_no_instance_and_none_is_left_behind(
@@ -104,13 +119,20 @@ async def test_without_a_worker_there_is_no_instance_and_none_is_left_behind(
     async def hang(_: Link) -> None:
         await trio.sleep_forever()
 
+    killed: list[VirtualProcess] = []
+    kill = VirtualProcess.kill
+
+    def noted(process: VirtualProcess) -> None:
+        killed.append(process)
+        kill(process)
+
     monkeypatch.setattr(Link, "run", hang)
-    seen: list[Scene] = []
+    monkeypatch.setattr(VirtualProcess, "kill", noted)
     with pytest.RaisesGroup(NoWorker, flatten_subgroups=True):
         with trio.fail_after(60):
-            async with scene({"a": answers()}, top=TWO) as play:
-                seen.append(play)
-    assert not seen
+            async with scene({"a": answers()}, top=TWO):
+                raise AssertionError("nobody serves")
+    assert len(set(killed)) == 2
 
 
 # ---- before and after

@@ -165,10 +165,14 @@ async def test_who_crashes_at_once_is_started_ever_more_rarely_while_others_acce
 async def test_clients_of_a_single_worker_wait_for_the_next_one(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with scene({"a": answers()}, top="workers = 1") as play:
+    async with scene({"a": SLOW}, top="workers = 1") as play:
+        await asked(await play.client())
+        assert play.backend_status("a")["in_flight"] == 1
         with crashing(monkeypatch, 0):
             process(play, 0).kill()
             await trio.sleep(0.15)
+            assert states(play) == ["down"]
+            assert play.backend_status("a")["in_flight"] == 0
             client = await play.client()
         with trio.fail_after(2):
             assert (await client.get()).status == 200
@@ -258,6 +262,20 @@ async def test_who_is_told_to_leave_by_somebody_else_is_followed_while_it_drains
         await trio.sleep(12)
         assert states(play) == ["serving"]
         assert told(play, LOST) == []
+        assert play.at_rest()
+
+
+async def test_one_that_is_killed_while_it_leaves_leaves_nothing_behind(
+    autojump_clock: MockClock,
+) -> None:
+    async with scene({"a": silent()}, top="workers = 1") as play:
+        leaving = process(play, 0)
+        await asked(await client_of(play, 0))
+        leaving.terminate()
+        await trio.sleep(0.5)
+        leaving.kill()
+        await trio.sleep(0.1)
+        assert states(play) == ["serving"]
         assert play.at_rest()
 
 
