@@ -46,7 +46,8 @@ def channels() -> Iterator[tuple[KernelChannel, KernelChannel]]:
     finally:
         one.close()
         other.close()
-    assert descriptors() == before
+    # What a test before this one has left to the garbage collector may close meanwhile.
+    assert descriptors() <= before
 
 
 @contextmanager
