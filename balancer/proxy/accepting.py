@@ -4,6 +4,7 @@ import errno
 
 import trio
 
+from balancer.proxy.arrival import Arrival
 from balancer.proxy.client_connection import ClientConnection
 from balancer.proxy.service import Service
 from balancer.wire.network import Sock
@@ -21,11 +22,13 @@ OF_THE_CONNECTION = frozenset(
 PAUSE_S = 0.1
 
 
-async def accept_connections(service: Service, listener: Sock, nursery: trio.Nursery) -> None:
-    """Accept until cancelled; connections live in `nursery`."""
+async def accept_connections(
+    service: Service, bind: str, listener: Sock, nursery: trio.Nursery
+) -> None:
+    """Accept at a socket of the listener `bind` until cancelled; connections live in `nursery`."""
     while True:
         try:
-            more = accept_ready(service, listener, nursery)
+            more = accept_ready(service, bind, listener, nursery)
         except OSError as exc:
             await trio.sleep(0 if exc.errno in OF_THE_CONNECTION else PAUSE_S)
             continue
@@ -35,27 +38,29 @@ async def accept_connections(service: Service, listener: Sock, nursery: trio.Nur
             await service.network.wait_readable(listener)
 
 
-def accept_ready(service: Service, listener: Sock, nursery: trio.Nursery) -> bool:
+def accept_ready(service: Service, bind: str, listener: Sock, nursery: trio.Nursery) -> bool:
     """Accept at most BATCH connections that wait; whether there may be more."""
+    rules = service.listeners[bind]
     for _ in range(BATCH):
         try:
             sock, peer = listener.accept()
         except BlockingIOError:
             return False
         no_delay(sock)
-        connection = ClientConnection(service, sock, _host_of(peer), _name_of(sock))
-        service.lane.adopt(connection, nursery)
+        arrival = Arrival(rules, client=_host_of(peer), local=_name_of(sock))
+        connection = ClientConnection(service, sock, arrival)
+        service.lane.adopt(connection, nursery, walking=rules.prelude)
     return True
 
 
-def empty(service: Service, listener: Sock, nursery: trio.Nursery) -> None:
+def empty(service: Service, bind: str, listener: Sock, nursery: trio.Nursery) -> None:
     """Accept what still waits in the queue of a listener that is about to be closed.
 
     Bounded: who connects faster than this is not kept out by a close that never comes.
     """
     for _ in range(EMPTY_BATCHES_MAX):
         try:
-            if not accept_ready(service, listener, nursery):
+            if not accept_ready(service, bind, listener, nursery):
                 return
         except OSError as exc:
             if exc.errno not in OF_THE_CONNECTION:

@@ -12,9 +12,19 @@ from balancer.core.framing import BodyKind, Framing
 from balancer.core.message import BadMessage
 from balancer.core.outcome import CONSEQUENCES, Failure
 from balancer.core.replies import Reply
+from balancer.proxy.arrival import Arrival
 from balancer.proxy.exchange import refuse, serve_exchange, take_over
 from balancer.proxy.exchange_state import NO_EXCHANGE, Exchange
-from balancer.proxy.handover import ANSWERED, Answered, Begun, Crashed, Handover, Unread
+from balancer.proxy.handover import (
+    ANSWERED,
+    ARRIVED,
+    Answered,
+    Arrived,
+    Begun,
+    Crashed,
+    Handover,
+    Unread,
+)
 from balancer.proxy.plain_exchange import PlainClient, plain_exchange
 from balancer.proxy.request_body import RequestBody
 from balancer.proxy.service import Service
@@ -22,7 +32,6 @@ from balancer.telemetry.record import ExchangeRecord
 from balancer.wire.lane import Ride
 from balancer.wire.network import Sock
 from balancer.wire.streams import READ_BYTES_MAX, PeerClosed, linger, receive, receive_head
-from balancer.wire.strict_heads import forwarding_lines
 from balancer.wire.waiting import Interrupted, Waiter
 
 # One is usual; more in pieces is somebody playing.
@@ -32,21 +41,21 @@ EMPTY_LINES_MAX = 16
 class ClientConnection(PlainClient):
     """Owns the client's socket, from the accept to `end`."""
 
-    __slots__ = ("_exchange", "_handover", "_local", "_watch")
+    __slots__ = ("_exchange", "_handover", "_watch", "arrival")
 
-    def __init__(self, service: Service, sock: Sock, address: str, local: str) -> None:
+    def __init__(self, service: Service, sock: Sock, arrival: Arrival) -> None:
         self.service = service
         self.sock = sock
         self.waiter = Waiter(service.timekeeper)
         self.now = trio.lowlevel.current_clock().current_time
-        self.address = address
-        self.hop_lines = forwarding_lines(address.encode("ascii", "replace"), b"http")
+        self.arrival = arrival
+        self.address = arrival.client
+        self.hop_lines = arrival.forwarding_lines()
         self.pending = b""
         self.record = NO_EXCHANGE
         self.backend = None
-        self._local = local
         self._watch = service.lane.watch(sock)
-        self._handover: Handover = ANSWERED
+        self._handover: Handover = ARRIVED
         self._exchange: Exchange | None = None
         service.connections += 1
 
@@ -124,12 +133,20 @@ class ClientConnection(PlainClient):
                 raise exc
             case Answered():
                 return await self._farewell()
+            case Arrived():
+                return True
 
     async def _take_over(self, begun: Begun) -> bool:
         request, data = begun.request, begun.data
         buffer = bytearray(data[request.size : request.size + request.length])
         exchange = Exchange(
-            self.service, self.sock, buffer, self.waiter, begun.record, begun.request_id
+            self.service,
+            self.sock,
+            buffer,
+            self.waiter,
+            begun.record,
+            begun.request_id,
+            self.arrival,
         )
         self._exchange = exchange
         framing = Framing(BodyKind.LENGTH, request.length)
@@ -176,7 +193,7 @@ class ClientConnection(PlainClient):
             number=service.exchanges, request_id="", client=self.address, began=now, head_at=now
         )
         made_id = service.new_request_id()
-        return Exchange(service, self.sock, buffer, self.waiter, record, made_id, local=self._local)
+        return Exchange(service, self.sock, buffer, self.waiter, record, made_id, self.arrival)
 
     async def _first_bytes(self, buffer: bytearray) -> bool:
         """Rest until the next request begins; False when there will be none.

@@ -104,9 +104,9 @@ def _understand(exchange: Exchange, raw: bytes) -> RequestHead:
     hop = Hop(
         client=record.client.encode("ascii", "replace"),
         trusted=trusted,
-        scheme=b"http",
+        scheme=exchange.arrival.scheme,
         # HTTP/1.0 may name no host: then it is the address that the client connected to.
-        host=(host or exchange.local).encode("latin-1"),
+        host=(host or exchange.arrival.local).encode("latin-1"),
         request_id=exchange.request_id,
     )
     exchange.upstream_head = request_bytes(head, framing, hop)

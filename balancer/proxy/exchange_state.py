@@ -11,6 +11,7 @@ from balancer.core.framing import NO_BODY
 from balancer.core.message import RequestHead
 from balancer.core.outcome import Failure
 from balancer.core.replies import Reply, reply_bytes
+from balancer.proxy.arrival import Arrival
 from balancer.proxy.faults import Stopped
 from balancer.proxy.pool import Pool
 from balancer.proxy.request_body import RequestBody
@@ -60,15 +61,14 @@ class Exchange(UnderWay):
         waiter: Waiter,
         record: ExchangeRecord,
         made_id: bytes,
-        *,
-        local: str = "",
+        arrival: Arrival,
     ) -> None:
         self.service = service
         self.sock = sock
         self.buffer = buffer
         self.waiter = waiter
         self.record = record
-        self.local = local
+        self.arrival = arrival
         self.made_id = made_id
         self.request_id = made_id
         self.head: RequestHead | None = None

@@ -23,6 +23,11 @@ class Unread:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrived:
+    """The client has just come, by a listener that wants something before HTTP begins."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """The exchange is over, and the connection is to be closed, with time to read the answer."""
 
@@ -74,5 +79,6 @@ class Begun:
     crash: Exception | None = None
 
 
-Handover: TypeAlias = Unread | Answered | Crashed | Begun
+Handover: TypeAlias = Arrived | Unread | Answered | Crashed | Begun
+ARRIVED = Arrived()
 ANSWERED = Answered()

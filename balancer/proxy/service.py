@@ -41,6 +41,22 @@ class ClientLimits:
     head_bytes_max: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerRules:
+    """How connections of one listener are taken; a connection keeps those that it came under."""
+
+    bind: str
+
+    @property
+    def scheme(self) -> bytes:
+        return b"http"
+
+    @property
+    def prelude(self) -> bool:
+        """Whether something comes before HTTP does, which takes a task of its own."""
+        return False
+
+
 @dataclass(slots=True, kw_only=True)
 class Service:
     """The collaborators of the data path of one worker."""
@@ -48,6 +64,7 @@ class Service:
     network: Network
     timekeeper: Timekeeper
     limits: ClientLimits
+    listeners: dict[str, ListenerRules]
     routes: RouteTable
     pools: dict[str, Pool]
     trusts: Callable[[str], bool]

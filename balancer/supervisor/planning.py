@@ -9,7 +9,7 @@ from balancer.config.settings import Log, Settings
 from balancer.config.settings import Pool as PoolSettings
 from balancer.core.snapshot import PoolSnapshot
 from balancer.proxy.pool import PoolLimits
-from balancer.proxy.service import ClientLimits
+from balancer.proxy.service import ClientLimits, ListenerRules
 from balancer.supervisor.slots import Slot
 from balancer.worker.messages import LogPlan, Plan, PoolNews, PoolPlan, RoutePlan, SocketKey
 
@@ -36,6 +36,7 @@ def plan_of(
             body_s=client.body_timeout,
             head_bytes_max=client.max_header,
         ),
+        listeners=tuple(ListenerRules(bind=listener.bind) for listener in settings.listeners),
         trusted_proxies=settings.trusted_proxies,
         routes=tuple(
             RoutePlan(route.host, route.path, route.pool) for route in settings.routes_in_effect

@@ -105,10 +105,13 @@ class Lane:
         self._edges.add(sock)
         return watch
 
-    def adopt(self, rider: Rider, nursery: trio.Nursery) -> None:
-        """Serve `rider` until its end, by tasks of `nursery`."""
+    def adopt(self, rider: Rider, nursery: trio.Nursery, *, walking: bool = False) -> None:
+        """Serve `rider` until its end, by tasks of `nursery`; if `walking`, it walks first."""
         self._nursery = nursery
-        self._board(rider)
+        if walking:
+            nursery.start_soon(self._walk, rider)
+        else:
+            self._board(rider)
 
     def deliver(self, seat: _Seat) -> None:
         """Resume a rider whose wait was interrupted, at the next turn."""

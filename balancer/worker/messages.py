@@ -11,7 +11,7 @@ import msgspec
 
 from balancer.core.backend import BackendId, BackendView
 from balancer.proxy.pool import PoolLimits
-from balancer.proxy.service import ClientLimits
+from balancer.proxy.service import ClientLimits, ListenerRules
 from healthcheck.core.verdict import Evidence
 
 SHARED = -1
@@ -81,6 +81,7 @@ class Plan(Message, frozen=True):
     slot: int
     row: int
     limits: ClientLimits
+    listeners: tuple[ListenerRules, ...]
     trusted_proxies: tuple[str, ...]
     routes: tuple[RoutePlan, ...]
     pools: tuple[PoolPlan, ...]

@@ -98,8 +98,8 @@ class ListeningSockets:
         for key in keys:
             self._stop(key)
             sock = self.held.pop(key)
-            if self._connections is not None and self.serves_clients:
-                empty(self._service, sock, self._connections)
+            if self._connections is not None and self.serves_clients and self._has_rules(key):
+                empty(self._service, key.bind, sock, self._connections)
             sock.close()
 
     def _adjust(self) -> None:
@@ -107,19 +107,23 @@ class ListeningSockets:
         if self._loops is None:
             return
         slots = self._slots and self._slots | {SHARED}
-        wanted = {key for key in self.held if key.slot in slots}
+        wanted = {key for key in self.held if key.slot in slots and self._has_rules(key)}
         for key in self._accepting.keys() - wanted:
             self._stop(key)
         for key in wanted - self._accepting.keys():
             scope = self._accepting[key] = trio.CancelScope()
-            self._loops.start_soon(self._accept, self.held[key], scope)
+            self._loops.start_soon(self._accept, key, scope)
+
+    def _has_rules(self, key: SocketKey) -> bool:
+        """Not where it was leaving already when we began: then it is the others' to empty."""
+        return key.bind in self._service.listeners
 
     def _stop(self, key: SocketKey) -> None:
         scope = self._accepting.pop(key, None)
         if scope is not None:
             scope.cancel()
 
-    async def _accept(self, sock: Sock, scope: trio.CancelScope) -> None:
+    async def _accept(self, key: SocketKey, scope: trio.CancelScope) -> None:
         assert self._connections is not None
         with scope:
-            await accept_connections(self._service, sock, self._connections)
+            await accept_connections(self._service, key.bind, self.held[key], self._connections)

@@ -58,6 +58,7 @@ class Worker:
             network=network,
             timekeeper=Timekeeper(network),
             limits=plan.limits,
+            listeners={},
             routes=RouteTable(plan.routes),
             pools={},
             trusts=_trust(plan.trusted_proxies),
@@ -79,6 +80,10 @@ class Worker:
         """Become what the plan says; what is there already of it stays as it is."""
         service = self.service
         service.limits = plan.limits
+        # A socket that is leaving is emptied by the rules that its clients came under.
+        held = {key.bind for key in self.sockets.held}
+        kept = {bind: rules for bind, rules in service.listeners.items() if bind in held}
+        service.listeners = kept | {rules.bind: rules for rules in plan.listeners}
         service.trusts = _trust(plan.trusted_proxies)
         service.routes = RouteTable(plan.routes)
         for pool in plan.pools:

@@ -7,10 +7,11 @@ import pytest
 from balancer.core.backend import BackendId
 from balancer.core.framing import BodyKind, Framing
 from balancer.core.routes import RouteTable
+from balancer.proxy.arrival import Arrival
 from balancer.proxy.exchange_state import NO_EXCHANGE, Exchange
 from balancer.proxy.idle import UpstreamConnection
 from balancer.proxy.request_body import KEPT_BYTES_MAX, RequestBody
-from balancer.proxy.service import ClientLimits, Service
+from balancer.proxy.service import ClientLimits, ListenerRules, Service
 from balancer.proxy.upload import Upload
 from balancer.wire.network import KernelNetwork, Sock
 from balancer.wire.pipes import splice_works
@@ -28,6 +29,7 @@ def an_exchange(network: KernelNetwork, sock: Sock, buffer: bytearray) -> Exchan
         network=network,
         timekeeper=Timekeeper(network),
         limits=ClientLimits(header_s=5, idle_s=5, body_s=5, head_bytes_max=65536),
+        listeners={},
         routes=RouteTable(()),
         pools={},
         trusts=lambda _client: False,
@@ -37,7 +39,10 @@ def an_exchange(network: KernelNetwork, sock: Sock, buffer: bytearray) -> Exchan
         http_date=lambda: b"",
         rng=random.Random(1),
     )
-    exchange = Exchange(service, sock, buffer, Waiter(service.timekeeper), NO_EXCHANGE, b"")
+    arrival = Arrival(ListenerRules(bind="a"), client="unix", local="localhost")
+    exchange = Exchange(
+        service, sock, buffer, Waiter(service.timekeeper), NO_EXCHANGE, b"", arrival
+    )
     exchange.body = RequestBody(sock, buffer, Framing(BodyKind.LENGTH, SIZE))
     exchange.body.take_arrived()
     return exchange

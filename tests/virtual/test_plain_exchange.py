@@ -8,6 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from balancer.proxy import client_connection, exchange, plain_exchange
+from balancer.proxy.arrival import Arrival
 from balancer.proxy.client_connection import ClientConnection
 from balancer.proxy.service import Service
 from balancer.wire import h11_heads, waiting
@@ -436,8 +437,8 @@ async def test_a_crash_in_a_body_is_a_visible_break(
 
     made = client_connection.ClientConnection.__init__
 
-    def make(self: ClientConnection, service: Service, sock: Sock, *rest: str) -> None:
-        made(self, service, sock, *rest)
+    def make(self: ClientConnection, service: Service, sock: Sock, arrival: Arrival) -> None:
+        made(self, service, sock, arrival)
         self.sock = Breaking(sock)  # type: ignore[assignment]
 
     monkeypatch.setattr(client_connection.ClientConnection, "__init__", make)
