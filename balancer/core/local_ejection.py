@@ -1,7 +1,8 @@
 """What a worker may do at once when a backend fails it: leave it out until the supervisor decides.
 
-Decides when, within what the snapshot allows, and what the pool then looks like to this worker. The
-supervisor's next word replaces it; without one it ends after the time of a first ejection.
+Decides when, within what the snapshot allows, and what the pool then looks like to this worker. What
+the supervisor says meanwhile it may have said before it heard of the failures, so only its answer
+ends an ejection, or a word that leaves no room for it, or the time of a first ejection.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,12 +24,22 @@ def ejectable(views: Iterable[BackendView], max_ratio: float) -> int:
     return max(0, min(most_ejected(len(serving), max_ratio) - out, works - 1))
 
 
-def may_eject(snapshot: PoolSnapshot, view: BackendView, failures_in_a_row: int) -> bool:
-    """Whether a worker leaves out a backend that has failed so often in a row; on trial, once."""
-    if snapshot.eject_after is None or snapshot.ejectable < 1 or snapshot.panic:
+def room_in(snapshot: PoolSnapshot) -> int:
+    """How many more a worker may leave out of the pool as it stands; nobody while it is in panic."""
+    return 0 if snapshot.panic or snapshot.eject_after is None else snapshot.ejectable
+
+
+def may_eject(
+    snapshot: PoolSnapshot, candidate: BackendView | None, failures_in_a_row: int
+) -> bool:
+    """Whether a worker leaves out a backend that has failed so often in a row; on trial, once.
+
+    `candidate`: None where it may not be picked anyway, or is in the pool no more while its last
+    attempts end.
+    """
+    if candidate is None or snapshot.eject_after is None or not room_in(snapshot):
         return False
-    needed = 1 if view.on_trial else snapshot.eject_after
-    return failures_in_a_row >= needed and view.available
+    return failures_in_a_row >= (1 if candidate.on_trial else snapshot.eject_after)
 
 
 def without(word: PoolSnapshot, ejected: Mapping[str, str]) -> PoolSnapshot:
@@ -60,9 +71,9 @@ class LocalEjections:
     def add(self, address: str, reason: str, until: float) -> None:
         self._out[address] = (until, f"ejected by this worker: {reason}")
 
-    def clear(self) -> None:
-        """The supervisor has decided."""
-        self._out = {}
+    def answered(self, address: str) -> bool:
+        """The supervisor has decided about this one; whether it was out until now."""
+        return self._out.pop(address, None) is not None
 
     def end(self, now: float) -> bool:
         """Let those go whose time is over; whether there were any."""
@@ -72,6 +83,13 @@ class LocalEjections:
         return bool(over)
 
     def applied_to(self, word: PoolSnapshot) -> PoolSnapshot:
+        """The word as it is to this worker; an ejection that it leaves no room for is over.
+
+        So is one of a backend that would not be picked anyway, or is gone. Who went first stays out.
+        """
         if not self._out:
             return word
-        return without(word, {address: why for address, (_, why) in self._out.items()})
+        picked = {view.id.address for view in word.candidates}
+        kept = [item for item in self._out.items() if item[0] in picked][: room_in(word)]
+        self._out = dict(kept)
+        return without(word, {address: why for address, (_, why) in kept}) if kept else word

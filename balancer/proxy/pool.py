@@ -112,11 +112,15 @@ class Pool:
         Counts of backends that are gone stay until they are zero.
         """
         self._word = snapshot
-        self._ejections.clear()
-        return self._swap_in(snapshot)
+        return self._swap_in(self._ejections.applied_to(snapshot))
+
+    def decided(self, address: str) -> None:
+        """The supervisor has heard why we ejected this backend: now its word holds."""
+        if self._ejections.answered(address):
+            self._swap_in(self._ejections.applied_to(self._word))
 
     def tick(self, now: float) -> None:
-        """End our own ejections that the supervisor has left without an answer."""
+        """End our own ejections that nobody has answered in their time."""
         if self._ejections.end(now):
             self._swap_in(self._ejections.applied_to(self._word))
 
@@ -216,7 +220,8 @@ class Pool:
 
     def _ejects(self, seat: Seat, reason: str) -> bool:
         """Leave the backend out from the next pick on, if it is time to; whether it was."""
-        if not may_eject(self.snapshot, seat.view, seat.failures_in_a_row):
+        candidate = self._candidates.get(seat.address)
+        if not may_eject(self.snapshot, candidate, seat.failures_in_a_row):
             return False
         until = trio.current_time() + self.base_ejection_s
         self._ejections.add(seat.address, reason, until)

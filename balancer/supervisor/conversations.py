@@ -12,7 +12,16 @@ from balancer.supervisor.introductions import Introduction, close_handles, intro
 from balancer.supervisor.slots import Slot
 from balancer.telemetry.logs import get_logger
 from balancer.worker.channel import Channel, ChannelClosed
-from balancer.worker.messages import Applied, Drain, Drained, Leaving, Message, Reported, Running
+from balancer.worker.messages import (
+    Applied,
+    Decided,
+    Drain,
+    Drained,
+    Leaving,
+    Message,
+    Reported,
+    Running,
+)
 
 
 class Conversations(Broadcast):
@@ -95,6 +104,8 @@ class Conversations(Broadcast):
                 self.answers.heard(slot, number, exchanges)
             case Reported():
                 self._owner.heard(word)
+                if word.ejected:  # after the news that follow from it
+                    slot.say(Decided(word.backend))
             case Leaving():
                 self.follow(slot)
             case Drained(cut):

@@ -189,9 +189,7 @@ class Fleet:
 
     def heard(self, reported: Reported) -> None:
         began = trio.current_time() - reported.age_s
-        self._pools.evidence(
-            reported.backend, reported.evidence, reported.reason, began, reported.ejected
-        )
+        self._pools.evidence(reported.backend, reported.evidence, reported.reason, began)
 
     def worker_lost(self, cause: str, effect: str, *, looping: bool) -> None:
         kind = EventKind.WORKER_LOOPS if looping else EventKind.WORKER_LOST

@@ -229,16 +229,12 @@ class Pools:
             book = self._joining.books.get(backend.pool)
         return Pace.STEADY if book is None else book.pace(backend.address)
 
-    def evidence(
-        self, backend: BackendId, evidence: Evidence, reason: str, began: float, ejected: bool
-    ) -> None:
-        """News of one attempt; a worker that has `ejected` the backend waits for a word about it."""
+    def evidence(self, backend: BackendId, evidence: Evidence, reason: str, began: float) -> None:
+        """News of one attempt."""
         book = self.books.get(backend.pool)
         if book is not None:  # else the pool has gone, and its last attempts end
             now = trio.current_time()
             self._tell(book, book.evidence(backend.address, evidence, reason, now, began))
-            if ejected and self._audience is not None:
-                self._audience.apply(book.snapshot)
 
     def _tell(self, book: PoolBook, changes: Sequence[Change], *, publish: bool = True) -> None:
         """Publish the book's snapshot, and say what has changed and why."""

@@ -141,6 +141,12 @@ class Ask(Message, frozen=True):
     backend: BackendId
 
 
+class Decided(Message, frozen=True):
+    """The supervisor has heard why the worker ejected this backend: what it said last of it holds."""
+
+    backend: BackendId
+
+
 class Reopen(Message, frozen=True):
     """Open the log files again."""
 
@@ -167,7 +173,7 @@ class Applied(Message, frozen=True):
 class Reported(Message, frozen=True):
     """What one attempt said about its backend, that began `age_s` ago.
 
-    `ejected`: the worker has taken the backend out on its own and waits for a word about it.
+    `ejected`: the worker has taken the backend out on its own, until it is answered (`Decided`).
     """
 
     backend: BackendId
@@ -205,10 +211,12 @@ class Drained(Message, frozen=True):
     cut: int
 
 
-Down: TypeAlias = Memory | Sockets | Plan | PoolNews | Accept | LetGo | Drain | Cut | Ask | Reopen
+Down: TypeAlias = (
+    Memory | Sockets | Plan | PoolNews | Accept | LetGo | Drain | Cut | Ask | Decided | Reopen
+)  # fmt: skip
 Up: TypeAlias = Memory | Sockets | Hello | Applied | Reported | Running | Leaving | Drained
 Word: TypeAlias = (
-    Memory | Sockets | Plan | PoolNews | Accept | LetGo | Drain | Cut | Ask | Reopen
+    Memory | Sockets | Plan | PoolNews | Accept | LetGo | Drain | Cut | Ask | Decided | Reopen
     | Hello | Applied | Reported | Running | Leaving | Drained
 )  # fmt: skip
 

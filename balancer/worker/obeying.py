@@ -17,6 +17,7 @@ from balancer.worker.messages import (
     Applied,
     Ask,
     Cut,
+    Decided,
     Drain,
     LetGo,
     Memory,
@@ -129,6 +130,9 @@ def _ordered(worker: Worker, word: Word) -> Answer | None:
             return Applied(number)
         case Cut(number, backend):
             return Applied(number, worker.cut(backend))
+        case Decided(backend):
+            worker.decided(backend)
+            return None
         case Ask(number, backend):
             return Running(number, _running(worker, backend))
         case _:

@@ -111,6 +111,12 @@ class Worker:
         if pool is not None and self._apply(pool, self._snapshot(news)):
             self._follow_names()
 
+    def decided(self, backend: BackendId) -> None:
+        """What the supervisor says of this backend holds, which we had ejected on our own."""
+        pool = self.service.pools.get(backend.pool)
+        if pool is not None:
+            pool.decided(backend.address)
+
     def _new_pool(self, snapshot: PoolSnapshot, plan: PoolPlan) -> Pool:
         return Pool(
             snapshot,

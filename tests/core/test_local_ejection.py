@@ -75,9 +75,8 @@ def test_in_panic_nobody_goes() -> None:
     assert not may_eject(panic, panic.candidates[0], 100)
 
 
-def test_who_takes_nothing_anyway_is_not_ejected() -> None:
-    out = view("b", admin=AdminState.DRAINING)
-    assert not may_eject(word(view("a"), view("c"), out), out, 100)
+def test_who_takes_nothing_anyway_or_is_gone_is_not_ejected() -> None:
+    assert not may_eject(word(view("a"), view("c")), None, 100)
 
 
 def test_it_looks_like_an_ejection_of_the_supervisor() -> None:
@@ -91,7 +90,7 @@ def test_it_looks_like_an_ejection_of_the_supervisor() -> None:
     assert (before.ejectable, after.ejectable) == (2, 1)
 
 
-def test_it_holds_until_its_time_is_over_or_the_supervisor_speaks() -> None:
+def test_it_holds_until_its_time_is_over_or_the_supervisor_has_decided() -> None:
     three = word(view("a"), view("b"), view("c"))
     ejections = LocalEjections()
     assert ejections.applied_to(three) is three
@@ -101,13 +100,51 @@ def test_it_holds_until_its_time_is_over_or_the_supervisor_speaks() -> None:
     assert not ejections.end(9.9)
     assert ejections.end(10.0)
     assert [one.id.address for one in ejections.applied_to(three).candidates] == ["a", "c"]
-    ejections.clear()
+    assert ejections.answered("b")
+    assert not ejections.answered("b")
     assert ejections.applied_to(three) is three
+
+
+def out_of(ejections: LocalEjections, said: PoolSnapshot) -> set[str]:
+    """Whom the worker alone leaves out."""
+    shown = ejections.applied_to(said)
+    picked = [{one.id.address for one in each.candidates} for each in (said, shown)]
+    return picked[0] - picked[1]
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        (word(view("a"), view("b"), view("c")), {"a", "b"}),
+        (word(view("a"), view("b"), view("c"), ratio=0.4), {"a"}),
+        (word(view("a"), view("b", ejected=True), view("c"), view("d")), {"a"}),
+        (word(view("b"), view("c"), view("d")), {"b"}),
+        (word(view("a"), view("b"), view("c", health=Health.UNHEALTHY)), {"a"}),
+        (word(view("a"), view("b"), view("c"), after=None), set()),
+        (word(*(view(name, health=Health.UNHEALTHY) for name in "abc")), set()),
+    ],
+    ids=[
+        "news of something else",
+        "less may be out: who went first stays out",
+        "one is out for everybody",
+        "one is gone",
+        "a third no longer works, and one must be left",
+        "ejections are switched off",
+        "panic",
+    ],
+)
+def test_the_next_word_ends_what_it_leaves_no_room_for(said: PoolSnapshot, left: set[str]) -> None:
+    ejections = LocalEjections()
+    ejections.add("a", "status 503", until=10.0)
+    ejections.add("b", "status 503", until=10.0)
+    assert out_of(ejections, said) == left
+    later = word(view("a"), view("b"), view("c"))
+    assert out_of(ejections, later) == left, "for good"
 
 
 KINDS = st.builds(
     view,
-    st.uuids().map(str),
+    st.sampled_from("abcdefgh"),
     st.sampled_from([0, 1, 3]),
     admin=st.sampled_from(AdminState),
     health=st.sampled_from([Health.HEALTHY, Health.HEALTHY, Health.UNHEALTHY]),
@@ -116,7 +153,10 @@ KINDS = st.builds(
 )
 
 
-@given(st.lists(KINDS, max_size=8), st.floats(0, 1), st.randoms())
+POOLS = st.lists(KINDS, max_size=8, unique_by=lambda one: one.id)
+
+
+@given(POOLS, st.floats(0, 1), st.randoms())
 def test_however_much_fails_somebody_is_left_and_the_share_holds(backends, ratio, order) -> None:
     now = word(*backends, ratio=ratio)
     out: dict[str, str] = {}
@@ -130,3 +170,18 @@ def test_however_much_fails_somebody_is_left_and_the_share_holds(backends, ratio
             assert now.candidates
             assert not now.panic
     assert len(out) <= ejectable(backends, ratio)
+
+
+@given(st.lists(st.tuples(POOLS, st.floats(0, 1)), max_size=4), st.data())
+def test_whatever_is_said_next_somebody_is_left_and_the_share_holds(words, data) -> None:
+    ejections = LocalEjections()
+    for backends, ratio in words:
+        said = word(*backends, ratio=ratio)
+        shown = ejections.applied_to(said)
+        assert bool(shown.candidates) is bool(said.candidates)
+        assert len(said.candidates) - len(shown.candidates) <= said.ejectable
+        assert shown.ejectable >= 0
+        for one in data.draw(st.lists(st.sampled_from(shown.candidates or (None,)))):
+            shown = ejections.applied_to(said)
+            if one in shown.candidates and may_eject(shown, one, 100):
+                ejections.add(one.id.address, "status 503", until=1.0)

@@ -230,10 +230,38 @@ async def test_the_supervisor_has_the_last_word(autojump_clock: MockClock) -> No
     word = shot(*backends(3))
     one = Told(word, board_of(), 1)
     failing(one, "b1", 3)
-    one.pool.apply(word)
+    one.pool.decided("b1")
     assert "b1" in [one.pick() for _ in range(3)]
     one.finish("b1", Evidence.FAILURE)
     assert not one.reports[-1][2], "it counts anew"
+
+
+async def test_what_the_supervisor_says_before_it_has_decided_ends_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    word = shot(*backends(3))
+    one = Told(word, board_of(), 1)
+    failing(one, "b1", 3)
+    one.pool.apply(word)
+    one.pool.decided("b2")
+    assert {one.pick() for _ in range(6)} == {"b0", "b2"}
+
+
+async def test_who_has_left_the_pool_takes_no_place_among_the_ejected(
+    autojump_clock: MockClock,
+) -> None:
+    """Its last attempts go on failing; of the two that are left, one may go."""
+    one = Told(shot(*backends(3)), board_of(), 1)
+    held = [one.pick() for _ in range(9)]
+    gone = next(found.id for found in one.pool.snapshot.backends if found.id.address == "b2")
+    one.pool.apply(shot(*backends(2)))
+    for _ in range(held.count("b2")):
+        one.pool.record(gone, Evidence.FAILURE, "reset", trio.current_time())
+        one.pool.end("b2", 0.0)
+    assert not any(ejected for _, _, ejected in one.reports)
+    failing(one, "b1", 3)
+    assert one.reports[-1] == ("b1", Evidence.FAILURE, True)
+    assert {one.pick() for _ in range(6)} == {"b0"}
 
 
 async def test_an_ejection_that_the_supervisor_has_ended_does_not_come_back_with_the_next(
@@ -242,7 +270,7 @@ async def test_an_ejection_that_the_supervisor_has_ended_does_not_come_back_with
     word = shot(*backends(4))
     one = Told(word, board_of(), 1)
     failing(one, "b1", 3)
-    one.pool.apply(word)
+    one.pool.decided("b1")
     failing(one, "b2", 3)
     assert {one.pick() for _ in range(6)} == {"b0", "b1", "b3"}
 

@@ -208,9 +208,7 @@ async def test_evidence_of_a_pool_that_is_gone_is_let_go(autojump_clock: MockClo
     async with reload_scene("a", text=config("a", more=more + route)) as scene:
         await scene.reload(config("a", more=route))
         gone = BackendId("api", C)
-        scene.pools.evidence(
-            gone, Evidence.FAILURE, "connection reset", trio.current_time(), ejected=False
-        )
+        scene.pools.evidence(gone, Evidence.FAILURE, "connection reset", trio.current_time())
 
 
 async def test_the_trouble_of_a_pool_goes_with_it(autojump_clock: MockClock) -> None:
@@ -247,17 +245,6 @@ async def test_what_a_reload_has_learnt_is_saved_soon(autojump_clock: MockClock)
         saved = scene.store.text or ""
         assert B in saved
         assert A not in saved
-
-
-async def test_a_worker_that_has_ejected_on_its_own_is_answered(
-    autojump_clock: MockClock,
-) -> None:
-    """Also where the answer is what was said before: its own word ends with ours."""
-    async with reload_scene("a b") as scene:
-        heard, now = len(scene.ear.heard), trio.current_time()
-        for ejected in (False, True):
-            scene.pools.evidence(BackendId("web", A), Evidence.FAILURE, "reset", now, ejected)
-        assert scene.ear.heard[heard:] == [scene.pools.books["web"].snapshot]
 
 
 # ---- other rules

@@ -6,6 +6,7 @@ from trio.testing import MockClock
 
 from balancer.core.backend import AdminState
 from balancer.core.board import Counts
+from balancer.core.snapshot import PoolSnapshot
 from tests.support.crew_scene import TWO, client_of, clients_of_all, process, worker
 from tests.support.edge_client import EdgeClient
 from tests.support.scene import ADDRESSES, Scene, scene
@@ -119,6 +120,32 @@ async def test_the_supervisors_word_replaces_an_ejection_even_where_it_does_not_
             seen.append(len(candidates(play, 0)))
         assert seen == [2] * 8, "it was asked each time, and has said no"
         assert not any(play.backend_status(name)["ejected"] for name in "ab")
+
+
+async def test_a_word_that_was_on_its_way_does_not_end_an_ejection(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scene({"a": FAILS_ON_POST, "b": answers()}, top=TWO, pool=QUIET) as play:
+        instance, client = play.stage.instance, await client_of(play, 0)
+        pool = worker(play, 0).service.pools["web"]
+        record, apply, seen = pool.record, pool.apply, []
+
+        def recorded(*given: object) -> None:
+            record(*given)  # type: ignore[arg-type]
+            # Said in the moment in which the report is on its way.
+            instance.fleet.apply(instance.pools.books["web"].snapshot)
+
+        def applied(snapshot: PoolSnapshot) -> bool:
+            others = apply(snapshot)
+            seen.append((len(snapshot.candidates), len(pool.snapshot.candidates)))
+            return others
+
+        monkeypatch.setattr(pool, "record", recorded)
+        monkeypatch.setattr(pool, "apply", applied)
+        await fail(client, 4)
+        await trio.sleep(SOON_S)
+        assert (2, 1) in seen, "the word knows nothing of it yet"
+        assert seen[-1] == (1, 1), "the supervisor has decided"
 
 
 # ---- orders
