@@ -95,20 +95,26 @@ class Succession:
         await self._handed_over.wait()
         assert self._successor is not None
         how = await self._successor.wait()
-        get_logger().error("successor.ended", process=self._successor.pid, because=how)
+        log = get_logger()
+        tell = log.info if self._successor.ended_in_order else log.error
+        tell("successor.ended", process=self._successor.pid, because=how)
 
     async def upgrade(self) -> Done:
         """Let the installed program take over; returns when it serves.
 
-        NotApplied says why it does not, and then everything is as before.
+        NotApplied says why it does not, and then everything is as before, but for a stop that was
+        asked for meanwhile.
         """
         affairs = self._affairs
         async with affairs.lock:
             try:
                 return await self._upgrade()
             except NotApplied as exc:
-                affairs.events.add(EventKind.UPGRADE_FAILED, cause="; ".join(str(exc).splitlines()))
-                raise NotApplied(f"{exc}; this process goes on as before") from exc
+                stops = affairs.ending.asked.is_set()
+                effect = "ends, as it was told to" if stops else "goes on as before"
+                cause = "; ".join(str(exc).splitlines())
+                affairs.events.add(EventKind.UPGRADE_FAILED, cause=cause, effect=effect)
+                raise NotApplied(f"{exc}; this process {effect}") from exc
 
     async def _upgrade(self) -> Done:
         affairs = self._affairs
@@ -167,7 +173,10 @@ class Succession:
             await self._let_take_over(successor, document)
 
         await affairs.orders.pass_on(take)
+        stopping = affairs.ending.asked.is_set()
         affairs.pass_on(successor.pid)
+        if stopping:  # that was meant for whoever serves
+            successor.stop()
         return word.version
 
     async def _until_prepared(self, successor: Successor, limit_s: float) -> Prepared:

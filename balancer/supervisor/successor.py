@@ -80,6 +80,15 @@ class Successor:
         code = await self._process.wait()
         return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
+    @property
+    def ended_in_order(self) -> bool:
+        """Whether it has ended as one does that was told to."""
+        return self._process.returncode == 0
+
+    def stop(self) -> None:
+        """Have it end as if its operator had told it to."""
+        self._process.terminate()
+
     async def end(self) -> None:
         """End it at once. Its workers end when they find us in its place."""
         self.channel.close()

@@ -31,7 +31,7 @@ from healthcheck.core.verdict import Evidence
 REDIAL_S = 0.1
 # The watchdog looks at the board this often for a sign of life, so to speak.
 BEAT_S = 0.5
-# A worker that was never told anything is of no use to anybody.
+# A worker that was never told anything, by whoever is there, is of no use to anybody.
 UNPLANNED_S = 15.0
 
 
@@ -75,12 +75,22 @@ class Link:
         while True:
             heard = False
             with suppress(OSError):
-                heard = await self._talk(await self._around.dial())
+                heard = await self._talk(await self._dialled())
             if heard:
                 alone_since = trio.current_time()
             else:
                 self._mind_being_alone(trio.current_time() - alone_since)
             await trio.sleep(REDIAL_S)
+
+    async def _dialled(self) -> Channel:
+        """A channel to whoever is there. OSError; where nobody is, there is no plan to wait for."""
+        try:
+            return await self._around.dial()
+        except BlockingIOError:  # more dial at once than its queue holds
+            raise
+        except OSError:
+            self._obeying.ready.set()
+            raise
 
     def _mind_being_alone(self, alone_s: float) -> None:
         """End in time where nobody else can have us end: at once where we serve nobody yet."""

@@ -95,12 +95,12 @@ def speaking(says: str) -> Play:
     return Play(sys.executable, "-c", PROGRAM.format(says=says))
 
 
-async def refused(play: Play) -> str:
+async def refused(play: Play, effect: str = "goes on as before") -> str:
     with pytest.raises(NotApplied) as failure:
         await play.succession.upgrade()
     for successor in play.started:
         await successor.wait()  # nothing is left of it
-    assert str(failure.value).endswith("this process goes on as before")
+    assert str(failure.value).endswith(f"this process {effect}")
     assert play.events.recent(0)[-1]["kind"] == "instance.not_upgraded"
     assert "passed on" not in play.done
     return str(failure.value)
@@ -160,10 +160,42 @@ async def test_a_program_that_takes_over_is_given_all_that_changed_last() -> Non
 async def test_a_stop_ends_an_upgrade_that_is_not_ready() -> None:
     play = Play("sleep", "60")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(refused, play)
+        nursery.start_soon(refused, play, "ends, as it was told to")
         await trio.sleep(0.2)
         play.ending.ask(Haste.LIMITED)
     assert "told to stop meanwhile" in str(play.events.recent(0)[-1]["cause"])
+
+
+async def test_a_stop_that_comes_too_late_for_that_is_passed_on() -> None:
+    play = speaking(PREPARED + "time.sleep(0.5); heritage.took_over(); time.sleep(60)")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(play.succession.upgrade)
+        while "shut" not in play.done:  # noqa: ASYNC110 - what is looked at does not tell
+            await trio.sleep(0.01)
+        play.ending.ask(Haste.LIMITED)
+    assert play.done == ["shut", "passed on"]
+    with trio.fail_after(5):
+        assert await play.started[0].wait() == "was killed by signal 15"
+    await play.started[0].end()
+
+
+@pytest.mark.parametrize(("end", "level"), [("os._exit(0)", "info"), ("os._exit(7)", "error")])
+async def test_only_a_successor_that_fails_is_an_error(
+    end: str, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, str]] = []
+
+    class Log:
+        def __getattr__(self, name: str) -> Any:
+            return lambda event, **_: told.append((name, event))
+
+    monkeypatch.setattr(succession, "get_logger", Log)
+    play = speaking(PREPARED + f"heritage.took_over(); time.sleep(0.2); {end}")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(play.succession.watch)
+        await play.succession.upgrade()
+    assert told == [(level, "successor.ended")]
+    await play.started[0].end()
 
 
 async def test_the_new_program_has_its_own_part_of_the_environment(

@@ -267,6 +267,21 @@ def test_the_new_program_goes_by_the_file_of_today(tmp_path: Path) -> None:
         assert them.failures == []
 
 
+def test_a_stop_during_an_upgrade_leaves_nobody_behind(installed: Installation) -> None:
+    """Not even workers of the new program that nobody has told anything yet."""
+    with serving(installed, 1) as (balancer, _):
+        deaf = "            sock, _ = listener.accept()", "            await trio.sleep_forever()"
+        installed.install("second", balancer__supervisor__processes=deaf)
+        there = len(processes_of(installed.folder))
+        balancer.process.send_signal(signal.SIGUSR2)
+        wait_for(lambda: len(processes_of(installed.folder)) > there + 1)
+        balancer.process.send_signal(signal.SIGTERM)
+        assert balancer.process.wait(10) == 0
+        wait_for(lambda: not processes_of(installed.folder), 5)
+        assert "this process ends, as it was told to" in balancer.log()
+        assert "goes on as before" not in balancer.log()
+
+
 @pytest.mark.parametrize("how", ["os._exit(7)", 'raise RuntimeError("of all times")'])
 def test_a_program_that_fails_while_it_takes_over_changes_nothing(
     installed: Installation, how: str

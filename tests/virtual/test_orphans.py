@@ -131,6 +131,18 @@ async def test_a_drain_without_limit_ends_in_time_where_the_supervisor_is_gone(
         play.stage.crew.unattended = False
 
 
+async def test_who_comes_up_when_nobody_is_there_any_more_ends(autojump_clock: MockClock) -> None:
+    async with scene({"a": answers()}, top=TOP) as play:
+        play.stage.crew.unattended = True
+        process(play, 0).kill()
+        await trio.sleep(0.01)
+        fresh = process(play, 0)
+        assert fresh.link.worker is None
+        with trio.fail_after(0.1):
+            await fresh.wait()
+        play.stage.crew.unattended = False
+
+
 async def test_who_was_never_to_accept_ends_with_its_supervisor(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
