@@ -6,9 +6,11 @@ two settings at once is checked in `cross_checks`. Durations are seconds and siz
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from balancer.config import http_values as http
+from balancer.config.client_settings import Client
+from balancer.config.model import Table
 from balancer.config.values import (
     BackendAddress,
     BindAddress,
@@ -26,34 +28,13 @@ PoolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 KIB = 1024
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
-
-
-class Listener(_Table):
+class Listener(Table):
     bind: BindAddress = Field(
         description='Where to accept clients: "0.0.0.0:8080", "[::]:8080" or "unix:/run/x.sock".'
     )
 
 
-class Client(_Table):
-    header_timeout: Annotated[float, duration()] = Field(
-        default=30.0, description="A client has this long to send a whole request head."
-    )
-    idle_timeout: Annotated[float, duration()] = Field(
-        default=75.0, description="A kept-alive connection may rest this long between two requests."
-    )
-    body_timeout: Annotated[float, duration()] = Field(
-        default=60.0, description="Longest pause between bytes of a body, to or from the client."
-    )
-    max_header: Annotated[int, size(least="1KiB", most="1MiB")] = Field(
-        default=64 * KIB, description="Largest request head; larger ones are answered 431."
-    )
-
-
-class Admin(_Table):
+class Admin(Table):
     socket: SocketPath = Field(
         default="",
         description="Unix socket (mode 0600) that commands talk to."
@@ -70,7 +51,7 @@ class Admin(_Table):
     )
 
 
-class Log(_Table):
+class Log(Table):
     access: FilePath = Field(
         default="stdout",
         description='Where each exchange is noted: "stdout", "off" or a file\'s path.',
@@ -84,7 +65,7 @@ class Log(_Table):
     )
 
 
-class Backend(_Table):
+class Backend(Table):
     address: BackendAddress = Field(
         description='"10.0.0.1:8080", "[2001:db8::1]:8080", "name:8080" or "unix:/run/x.sock".'
     )
@@ -98,7 +79,7 @@ class Backend(_Table):
         return {"address": data} if isinstance(data, str) else data
 
 
-class Health(_Table):
+class Health(Table):
     type: Literal["http", "tcp"] = Field(
         default="http", description='"http" asks for an answer, "tcp" is content with a connection.'
     )
@@ -172,7 +153,7 @@ class Health(_Table):
         return self.interval / 5 if self.transition_interval is None else self.transition_interval
 
 
-class Passive(_Table):
+class Passive(Table):
     enabled: bool = Field(
         default=True, description="Judge backends also by the requests they serve."
     )
@@ -195,7 +176,7 @@ class Passive(_Table):
     end_on_pass: bool = Field(default=True, description="A passed probe ends an ejection early.")
 
 
-class Timeouts(_Table):
+class Timeouts(Table):
     connect: Annotated[float, duration()] = Field(
         default=1.0, description="A backend has this long to accept a connection."
     )
@@ -207,7 +188,7 @@ class Timeouts(_Table):
     )
 
 
-class Connections(_Table):
+class Connections(Table):
     idle_max: int = Field(
         default=64,
         ge=0,
@@ -225,7 +206,7 @@ class Connections(_Table):
     )
 
 
-class Pool(_Table):
+class Pool(Table):
     policy: Literal["least-connections", "weighted-round-robin"] = Field(
         default="least-connections", description="How the backend of a request is chosen."
     )
@@ -252,7 +233,7 @@ class Pool(_Table):
     )
 
 
-class Route(_Table):
+class Route(Table):
     host: http.RouteHost | None = Field(
         default=None,
         description='"example.com", or "*.example.com" for all below it. Default: any host.',
@@ -261,7 +242,7 @@ class Route(_Table):
     pool: str = Field(description="The pool that takes these requests.")
 
 
-class Settings(_Table):
+class Settings(Table):
     workers: Workers = Field(
         default="auto", description='Worker processes: a number, or "auto" for one per processor.'
     )
