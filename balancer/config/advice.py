@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from balancer.config.durations import format_duration
 from balancer.config.errors import Finding, Place
-from balancer.config.settings import Health, Pool, Route, Settings
+from balancer.config.pool_settings import Health, Pool
+from balancer.config.settings import Route, Settings
 from balancer.config.wording import dotted
 
 

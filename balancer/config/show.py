@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from balancer.config.cross_checks import HTTP_ONLY
-from balancer.config.settings import Admin, Backend, Health, Settings
+from balancer.config.pool_settings import Backend, Health
+from balancer.config.settings import Admin, Settings
 from balancer.config.values import Read
 from balancer.config.variables import escaped
 

@@ -1,6 +1,7 @@
 """The config in force: the file, with what operators changed at runtime laid over it."""
 
-from balancer.config.settings import Backend, Settings
+from balancer.config.pool_settings import Backend
+from balancer.config.settings import Settings
 from balancer.config.show import effective_toml
 from balancer.core.ledger import Ledger
 

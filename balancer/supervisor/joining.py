@@ -7,7 +7,7 @@ them for a switch that leaves no pool with less than it had.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from balancer.config.settings import Pool as PoolSettings
+from balancer.config.pool_settings import Pool as PoolSettings
 from balancer.config.settings import Settings
 from balancer.core.backend import BackendId
 from balancer.core.ledger import Ledger, LedgerEntry

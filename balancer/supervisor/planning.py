@@ -5,8 +5,8 @@ Plain: everything comes in, and nothing is sent here.
 
 from collections.abc import Collection, Mapping
 
+from balancer.config.pool_settings import Pool as PoolSettings
 from balancer.config.settings import Log, Settings
-from balancer.config.settings import Pool as PoolSettings
 from balancer.core.snapshot import PoolSnapshot
 from balancer.proxy.pool import PoolLimits
 from balancer.proxy.service import ClientLimits, ListenerRules

@@ -7,7 +7,7 @@ traffic says (the health table). Plain and synchronous; whoever calls passes `no
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from balancer.config.settings import Pool as PoolSettings
+from balancer.config.pool_settings import Pool as PoolSettings
 from balancer.core.backend import BackendId, BackendView
 from balancer.core.board import NO_CELL
 from balancer.core.ledger import LedgerEntry

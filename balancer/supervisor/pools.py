@@ -12,8 +12,9 @@ from typing import Protocol
 
 import trio
 
-from balancer.config.settings import Health, Settings
-from balancer.config.settings import Pool as PoolSettings
+from balancer.config.pool_settings import Health
+from balancer.config.pool_settings import Pool as PoolSettings
+from balancer.config.settings import Settings
 from balancer.core.backend import BackendId
 from balancer.core.cells import Cells
 from balancer.core.ledger import Ledger, LedgerEntry

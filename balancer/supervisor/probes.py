@@ -1,6 +1,6 @@
 """From health settings to the probes and plans that the monitor runs."""
 
-from balancer.config.settings import Health
+from balancer.config.pool_settings import Health
 from balancer.core.address import parse_address
 from healthcheck.core.schedule import ProbePlan
 from healthcheck.probing import Probe

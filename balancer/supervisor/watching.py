@@ -7,7 +7,7 @@ wanted already is left alone, so its pace and a probe under way go on.
 import random
 from collections.abc import Callable, Mapping
 
-from balancer.config.settings import Health
+from balancer.config.pool_settings import Health
 from balancer.core.backend import BackendId
 from balancer.supervisor.probes import plan_of, probe_of
 from healthcheck.core.verdict import Verdict

@@ -17,8 +17,9 @@ from balancer.config.defaults import default_paths
 from balancer.config.durations import parse_duration, parse_size
 from balancer.config.errors import Place
 from balancer.config.load import load_file, load_text
+from balancer.config.pool_settings import Health
 from balancer.config.schema import schema, schema_text
-from balancer.config.settings import Admin, Health, Settings
+from balancer.config.settings import Admin, Settings
 from balancer.config.show import as_json, effective_toml, written
 from balancer.config.tables import TABLES, shape_of
 

@@ -4,7 +4,8 @@ import pytest
 
 from balancer.config.errors import ConfigErrors
 from balancer.config.load import from_targets, load_file, load_text
-from balancer.config.settings import Backend, Settings
+from balancer.config.pool_settings import Backend
+from balancer.config.settings import Settings
 
 GOOD = """\
 [[listeners]]
