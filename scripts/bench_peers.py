@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench_backend import user_line
-from bench_venv import Unavailable, bench_python
+from venv_apart import Unavailable, python_apart
 
 SCRIPTS = Path(__file__).resolve().parent
 BALANCER = SCRIPTS.parent / ".venv" / "bin" / "balancer"
@@ -155,6 +155,11 @@ backend web
 {listed}
 """
     return ["haproxy", "-db", "-f", wanted.write("haproxy.cfg", config)]
+
+
+def bench_python() -> Path:
+    """The interpreter of the Python peers' venv. Raises Unavailable."""
+    return python_apart("bench", "aiohttp, uvloop and python-pyproxy")
 
 
 def aiohttp(wanted: Wanted) -> list[str]:

@@ -1,4 +1,4 @@
-"""The Python peers' own venv: made when one of them is wanted, kept apart from ours.
+"""A venv apart from the project's own, for what only one script needs: made when it is wanted.
 
 It is named for its lock file and its Python, so that a changed lock makes a new one.
 """
@@ -11,7 +11,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-LOCK = Path(__file__).with_name("requirements-bench.lock")
+SCRIPTS = Path(__file__).parent
 
 
 class Unavailable(Exception):
@@ -19,20 +19,24 @@ class Unavailable(Exception):
 
 
 @cache
-def bench_python() -> Path:
-    """The venv's interpreter; the first call makes the venv, from pinned and hashed wheels."""
+def python_apart(script: str, what: str) -> Path:
+    """Its interpreter; the first call makes the venv, from the pinned and hashed wheels of `what`.
+
+    Raises Unavailable.
+    """
+    lock = SCRIPTS / f"requirements-{script}.lock"
     cache_home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    stamp = hashlib.sha256(LOCK.read_bytes() + sys.version.encode()).hexdigest()[:16]
-    venv = Path(cache_home) / "balancer-bench" / stamp
+    stamp = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()[:16]
+    venv = Path(cache_home) / f"balancer-{script}" / stamp
     python = venv / "bin" / "python"
     finished = venv / "finished"
     if finished.exists() and python.exists():
         return python
-    print("bench: making a venv for aiohttp, uvloop and python-pyproxy", file=sys.stderr)
+    print(f"{script}: making a venv for {what}", file=sys.stderr)
     shutil.rmtree(venv, ignore_errors=True)
     pip = [
         str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet",
-        "--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(LOCK),
+        "--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(lock),
     ]  # fmt: skip
     for command in ([sys.executable, "-m", "venv", str(venv)], pip):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
