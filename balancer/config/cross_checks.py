@@ -30,6 +30,7 @@ def cross_checks(data: object) -> Iterator[Finding]:
     """Every contradiction within one config."""
     top = _table(data)
     yield from _listeners_differ(top)
+    yield from _somebody_may_introduce(top)
     pools = _table(top.get("pools"))
     for name, pool in pools.items():
         path = ("pools", name)
@@ -49,6 +50,17 @@ def _listeners_differ(top: Mapping[str, object]) -> Iterator[Finding]:
     if isinstance(admin.get("socket"), str):
         places.append((("admin", "socket"), f"unix:{admin['socket']}"))
     yield from _repeated(places, bind_of)
+
+
+def _somebody_may_introduce(top: Mapping[str, object]) -> Iterator[Finding]:
+    for at, listener in enumerate(map(_table, _list(top.get("listeners")))):
+        believed = listener.get("proxy_protocol_from", top.get("trusted_proxies", []))
+        if listener.get("proxy_protocol") == "required" and believed == []:
+            message = (
+                "PROXY headers are required and nobody may send them, so nobody could connect;"
+                " name the networks of your proxies in 'proxy_protocol_from'"
+            )
+            yield Finding(path=("listeners", at, "proxy_protocol"), message=message)
 
 
 def _backends_differ(pool: Mapping[str, object], path: Place) -> Iterator[Finding]:

@@ -14,11 +14,11 @@ from balancer.config.model import Table
 from balancer.config.pool_settings import Pool
 from balancer.config.values import (
     BindAddress,
-    Cidr,
     FilePath,
     HealthBind,
     Items,
     SocketPath,
+    TrustedNetwork,
     Workers,
     duration,
 )
@@ -30,6 +30,15 @@ KIB = 1024
 class Listener(Table):
     bind: BindAddress = Field(
         description='Where to accept clients: "0.0.0.0:8080", "[::]:8080" or "unix:/run/x.sock".'
+    )
+    proxy_protocol: Literal["off", "required"] = Field(
+        default="off",
+        description='"required": each connection begins with a PROXY header, of version 1 or 2.',
+    )
+    proxy_protocol_from: Items[TrustedNetwork] | None = Field(
+        default=None,
+        description="Networks that may send PROXY headers; others are turned away."
+        " Default: trusted_proxies.",
     )
 
 
@@ -91,8 +100,9 @@ class Settings(Table):
         default=5.0,
         description="Accept clients after this long even if first probes are still out.",
     )
-    trusted_proxies: Items[Cidr] = Field(
-        default=(), description="Networks whose X-Forwarded-* and X-Request-ID fields are believed."
+    trusted_proxies: Items[TrustedNetwork] = Field(
+        default=(),
+        description='Networks whose word on the client is believed; "unix:" is all unix sockets.',
     )
     listeners: Items[Listener] = Field(min_length=1, description="Where clients connect.")
     client: Client = Field(default=Client(), description="What clients are allowed.")

@@ -17,6 +17,7 @@ from balancer.config.errors import Unfit
 from balancer.config.wording import shown
 from balancer.core.address import AddressError, parse_address
 from balancer.core.board import WORKERS_MAX
+from balancer.core.trust import UNIX_NETWORK
 
 # The type of every error that carries its own words.
 OWN_WORDS = "unfit"
@@ -150,7 +151,9 @@ def socket_path_of(value: str) -> str:
     return value
 
 
-def cidr_of(value: str) -> str:
+def trusted_network_of(value: str) -> str:
+    if value == UNIX_NETWORK:
+        return value
     try:
         return str(ipaddress.ip_network(value))
     except ValueError:
@@ -159,7 +162,7 @@ def cidr_of(value: str) -> str:
         network = ipaddress.ip_network(value, strict=False)
     except ValueError:
         raise Unfit(
-            f'expected a network such as "10.0.0.0/8" or "fd00::/8", got {shown(value)}'
+            f'expected a network such as "10.0.0.0/8" or "fd00::/8", or "unix:", got {shown(value)}'
         ) from None
     raise Unfit(f'{shown(value)} has bits set beyond its prefix; did you mean "{network}"?')
 
@@ -177,4 +180,4 @@ BindAddress: TypeAlias = Annotated[str, text(bind_of)]
 HealthBind: TypeAlias = Annotated[str, text(health_bind_of)]
 FilePath: TypeAlias = Annotated[str, text(file_path_of)]
 SocketPath: TypeAlias = Annotated[str, text(socket_path_of)]
-Cidr: TypeAlias = Annotated[str, text(cidr_of)]
+TrustedNetwork: TypeAlias = Annotated[str, text(trusted_network_of)]

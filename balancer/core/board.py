@@ -6,7 +6,7 @@ somebody wrote, never half of one:
 
     header       8 cells: magic, layout, rows, cells, rows in use, 3 spare
     owners       one cell for each backend: whose it is (`balancer.core.cells`)
-    row 0, 1, …  8 cells: pid, beats, connections, exchanges, 4 spare;
+    row 0, 1, …  8 cells: pid, beats, connections, exchanges, turned away, 3 spare;
                  then in flight, requests, failures: one cell for each backend in each of the three
 
 Every cell has one writer, so there is no lock: a worker writes its own row; the supervisor writes
@@ -26,7 +26,9 @@ LAYOUT = 1
 HEADER = 8
 ROW_HEAD = 8
 MAGIC_AT, LAYOUT_AT, ROWS_AT, CELLS_AT, USED_AT = range(5)
-PID_AT, BEATS_AT, CONNECTIONS_AT, EXCHANGES_AT = range(4)
+PID_AT, BEATS_AT, CONNECTIONS_AT, EXCHANGES_AT, TURNED_AWAY_AT = range(5)
+# What is counted up, and never goes down.
+TOTALS_AT = (EXCHANGES_AT, TURNED_AWAY_AT)
 CELL_BYTES = 8
 
 # Sparse memory: only pages that are written take room.
@@ -164,6 +166,11 @@ class Board:
         """Exchanges that have ended."""
         return self._sum_of_heads(EXCHANGES_AT)
 
+    @property
+    def turned_away(self) -> int:
+        """Connections that were closed before HTTP began on them."""
+        return self._sum_of_heads(TURNED_AWAY_AT)
+
     def _sum_of_heads(self, at: int) -> int:
         return sum(self.parts(number)[0][at] for number in range(self.used))
 
@@ -192,7 +199,8 @@ class Board:
                 if count:
                     ours[part][cell] += count
                     row[part][cell] = 0
-        if row[0][EXCHANGES_AT]:  # nothing is written where nothing was counted
-            ours[0][EXCHANGES_AT] += row[0][EXCHANGES_AT]
+        for at in TOTALS_AT:
+            if row[0][at]:  # nothing is written where nothing was counted
+                ours[0][at] += row[0][at]
         for words in (row[0], row[1]):
             words[:] = memoryview(bytes(words.nbytes)).cast("q")

@@ -4,7 +4,7 @@ import errno
 
 import trio
 
-from balancer.proxy.arrival import Arrival
+from balancer.proxy.arrival import arrival_of
 from balancer.proxy.client_connection import ClientConnection
 from balancer.proxy.service import Service
 from balancer.wire.network import Sock
@@ -47,8 +47,7 @@ def accept_ready(service: Service, bind: str, listener: Sock, nursery: trio.Nurs
         except BlockingIOError:
             return False
         no_delay(sock)
-        arrival = Arrival(rules, client=_host_of(peer), local=_name_of(sock))
-        connection = ClientConnection(service, sock, arrival)
+        connection = ClientConnection(service, sock, arrival_of(rules, peer, _name_of(sock)))
         service.lane.adopt(connection, nursery, walking=rules.prelude)
     return True
 
@@ -67,16 +66,8 @@ def empty(service: Service, bind: str, listener: Sock, nursery: trio.Nursery) ->
                 return
 
 
-def _host_of(peer: object) -> str:
-    return str(peer[0]) if isinstance(peer, tuple) else "unix"
-
-
-def _name_of(sock: Sock) -> str:
+def _name_of(sock: Sock) -> object:
     try:
-        name = sock.getsockname()
+        return sock.getsockname()
     except OSError:
-        return "localhost"
-    if not isinstance(name, tuple):
-        return "localhost"
-    host, port = name[0], name[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return None

@@ -6,20 +6,39 @@ wants something before HTTP begins (`ListenerRules.prelude`) has it completed fr
 
 from dataclasses import dataclass
 
+from balancer.core.trust import UNIX
 from balancer.proxy.service import ListenerRules
+from balancer.wire.proxy_protocol import Ends, Own, Unnamed
 from balancer.wire.strict_heads import forwarding_lines
+
+# What a client is called of whom another proxy knows no address (RFC 7239 6.2).
+UNKNOWN = "unknown"
+# The name of an address that has none.
+NOWHERE = "localhost"
 
 
 @dataclass(slots=True)
 class Arrival:
     """One connection of a client.
 
-    `client` is the address it comes from, `local` the one it came to, as `host:port`.
+    `client` and `client_port` are where it comes from, `local` where it came to, as `host:port`.
     """
 
     rules: ListenerRules
     client: str
+    client_port: int
     local: str
+
+    def introduce(self, of: Ends | Unnamed | Own) -> None:
+        """A proxy that is believed has said for whom it has connected."""
+        match of:
+            case Ends(client, client_port, local, local_port):
+                self.client, self.client_port = client, client_port
+                self.local = place(local, local_port)
+            case Unnamed():
+                self.client, self.client_port, self.local = UNKNOWN, 0, NOWHERE
+            case Own():
+                pass
 
     @property
     def scheme(self) -> bytes:
@@ -28,3 +47,15 @@ class Arrival:
     def forwarding_lines(self) -> bytes:
         """What every plain request of this connection is told to have come by."""
         return forwarding_lines(self.client.encode("ascii", "replace"), self.scheme)
+
+
+def arrival_of(rules: ListenerRules, peer: object, local: object) -> Arrival:
+    """A connection by its two addresses, as the kernel tells them."""
+    client, client_port = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else (UNIX, 0)
+    came_to = place(local[0], local[1]) if isinstance(local, tuple) else NOWHERE
+    return Arrival(rules, client, client_port, came_to)
+
+
+def place(host: str, port: int) -> str:
+    """An address as a Host field has it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -26,6 +26,7 @@ from balancer.proxy.handover import (
     Unread,
 )
 from balancer.proxy.plain_exchange import PlainClient, plain_exchange
+from balancer.proxy.prelude import TurnedAway, begin
 from balancer.proxy.request_body import RequestBody
 from balancer.proxy.service import Service
 from balancer.telemetry.record import ExchangeRecord
@@ -134,7 +135,21 @@ class ClientConnection(PlainClient):
             case Answered():
                 return await self._farewell()
             case Arrived():
-                return True
+                return await self._begin()
+
+    async def _begin(self) -> bool:
+        """Take what comes before HTTP; whether HTTP comes."""
+        arrival = self.arrival
+        try:
+            self.sock = await begin(self.service, self.sock, self.waiter, arrival)
+        except TurnedAway as exc:
+            self.service.turned_away(arrival.rules.bind, arrival.client, str(exc))
+            return False
+        except (OSError, Interrupted, PeerClosed):
+            return False
+        self.address = arrival.client
+        self.hop_lines = arrival.forwarding_lines()
+        return True
 
     async def _take_over(self, begun: Begun) -> bool:
         request, data = begun.request, begun.data

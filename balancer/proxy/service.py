@@ -43,9 +43,15 @@ class ClientLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerRules:
-    """How connections of one listener are taken; a connection keeps those that it came under."""
+    """How connections of one listener are taken; a connection keeps those that it came under.
+
+    `proxy_protocol`: each begins with a PROXY header, from one of the networks in
+    `proxy_protocol_from`.
+    """
 
     bind: str
+    proxy_protocol: bool = False
+    proxy_protocol_from: tuple[str, ...] = ()
 
     @property
     def scheme(self) -> bytes:
@@ -54,7 +60,7 @@ class ListenerRules:
     @property
     def prelude(self) -> bool:
         """Whether something comes before HTTP does, which takes a task of its own."""
-        return False
+        return self.proxy_protocol
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,6 +77,8 @@ class Service:
     targets: Callable[[BackendId], tuple[Target, ...]]
     access: Callable[[ExchangeRecord], None]
     crashed: Callable[[str, Exception], None]
+    turned_away: Callable[[str, str, str], None]
+    """Told of a connection that is closed before HTTP: listener, client, and why."""
     http_date: Callable[[], bytes]
     rng: random.Random
     idle: IdleConnections = field(default_factory=IdleConnections)

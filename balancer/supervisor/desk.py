@@ -72,6 +72,7 @@ class Desk:
             "started_s": self._started,
             "connections": parts.board.connections,
             "exchanges": parts.board.exchanges,
+            "turned_away": parts.board.turned_away,
             "workers": [worker_status(slot, parts.board) for slot in parts.workers.slots],
             "pools": {book.name: pool_status(book, counts, now, wall) for book in books},
         }

@@ -6,7 +6,7 @@ Plain: everything comes in, and nothing is sent here.
 from collections.abc import Collection, Mapping
 
 from balancer.config.pool_settings import Pool as PoolSettings
-from balancer.config.settings import Log, Settings
+from balancer.config.settings import Listener, Log, Settings
 from balancer.core.snapshot import PoolSnapshot
 from balancer.proxy.pool import PoolLimits
 from balancer.proxy.service import ClientLimits, ListenerRules
@@ -36,7 +36,7 @@ def plan_of(
             body_s=client.body_timeout,
             head_bytes_max=client.max_header,
         ),
-        listeners=tuple(ListenerRules(bind=listener.bind) for listener in settings.listeners),
+        listeners=tuple(_rules_of(listener, settings) for listener in settings.listeners),
         trusted_proxies=settings.trusted_proxies,
         routes=tuple(
             RoutePlan(route.host, route.path, route.pool) for route in settings.routes_in_effect
@@ -55,6 +55,15 @@ def plan_of(
         log=log,
         orphan_s=settings.orphan_timeout,
         shutdown_s=settings.shutdown_timeout,
+    )
+
+
+def _rules_of(listener: Listener, settings: Settings) -> ListenerRules:
+    believed = listener.proxy_protocol_from
+    return ListenerRules(
+        bind=listener.bind,
+        proxy_protocol=listener.proxy_protocol == "required",
+        proxy_protocol_from=settings.trusted_proxies if believed is None else believed,
     )
 
 

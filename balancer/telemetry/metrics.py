@@ -53,6 +53,8 @@ class Figures(TypedDict):
     """Wall time of the start, in seconds since 1970."""
     connections: NotRequired[int]
     """Client connections open now."""
+    turned_away: NotRequired[int]
+    """Connections closed before HTTP began."""
     events: NotRequired[int]
     """Changes since the start."""
 
@@ -78,6 +80,10 @@ def _of_instance(figures: Figures) -> Iterator[str]:
     if "connections" in figures:
         connections = [f" {figures['connections']}"]
         yield from _family("connections", "gauge", "Client connections open now.", connections)
+    if "turned_away" in figures:
+        turned_away = [f" {figures['turned_away']}"]
+        text = "Connections closed before HTTP began on them."
+        yield from _family("connections_turned_away_total", "counter", text, turned_away)
     if "events" in figures:
         events = [f" {figures['events']}"]
         yield from _family("events_total", "counter", "Changes of state since the start.", events)

@@ -1,9 +1,7 @@
 """One worker: everything that serves clients, composed; how it changes, drains and ends."""
 
-import ipaddress
 import random
 from collections.abc import Callable
-from functools import lru_cache
 
 import trio
 
@@ -13,6 +11,7 @@ from balancer.core.outcome import Failure
 from balancer.core.policies import make_policy
 from balancer.core.routes import RouteTable
 from balancer.core.snapshot import PoolSnapshot, assembled
+from balancer.core.trust import trusting
 from balancer.proxy.faults import GoingAway, Stopped
 from balancer.proxy.pool import Pool, PoolLimits, Report
 from balancer.proxy.service import Running, Service
@@ -23,6 +22,7 @@ from balancer.wire.waiting import Timekeeper
 from balancer.worker.messages import Plan, PoolNews, PoolPlan
 from balancer.worker.names import Names
 from balancer.worker.sockets import ListeningSockets
+from balancer.worker.turned_away import TurnedAwayClients
 
 # How often idle upstream connections and clients that wait for an answer are looked at.
 SWEEP_S = 1.0
@@ -54,6 +54,7 @@ class Worker:
         self._report = report
         self._views: dict[str, dict[str, BackendView]] = {}
         self.names = Names(network)
+        self.turned_away = TurnedAwayClients(self._log)
         self.service = Service(
             network=network,
             timekeeper=Timekeeper(network),
@@ -61,10 +62,11 @@ class Worker:
             listeners={},
             routes=RouteTable(plan.routes),
             pools={},
-            trusts=_trust(plan.trusted_proxies),
+            trusts=trusting(plan.trusted_proxies),
             targets=self.names.targets,
             access=access,
             crashed=self._crashed,
+            turned_away=self.turned_away,
             http_date=http_date,
             rng=rng,
         )
@@ -84,7 +86,7 @@ class Worker:
         held = {key.bind for key in self.sockets.held}
         kept = {bind: rules for bind, rules in service.listeners.items() if bind in held}
         service.listeners = kept | {rules.bind: rules for rules in plan.listeners}
-        service.trusts = _trust(plan.trusted_proxies)
+        service.trusts = trusting(plan.trusted_proxies)
         service.routes = RouteTable(plan.routes)
         for pool in plan.pools:
             self._views[pool.news.name] = {}
@@ -256,17 +258,3 @@ class Worker:
 
     def _crashed(self, request_id: str, exc: Exception) -> None:
         self._log.error("connection.crashed", id=request_id, exc_info=exc)
-
-
-def _trust(trusted: tuple[str, ...]) -> Callable[[str], bool]:
-    networks = [ipaddress.ip_network(text, strict=False) for text in trusted]
-
-    @lru_cache(maxsize=4096)
-    def trusts(client: str) -> bool:
-        try:
-            address = ipaddress.ip_address(client.partition("%")[0])
-        except ValueError:
-            return False
-        return any(address in network for network in networks)
-
-    return trusts if networks else lambda _client: False

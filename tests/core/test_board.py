@@ -11,6 +11,7 @@ from balancer.core.board import (
     LAYOUT_AT,
     NO_CELL,
     ROWS_MAX,
+    TURNED_AWAY_AT,
     Board,
     Counts,
     OtherLayout,
@@ -111,10 +112,11 @@ def test_a_dead_worker_leaves_its_totals_and_nothing_else() -> None:
     row.failures[0] += 2
     row.count_connection(1)
     row.count_exchange()
+    row.head[TURNED_AWAY_AT] = 4
     for _ in range(2):  # to void it twice changes nothing
         board.void(2)
         assert board.counts([0]) == [Counts(0, 9, 2)]
-        assert (board.connections, board.exchanges) == (0, 1)
+        assert (board.connections, board.exchanges, board.turned_away) == (0, 1, 4)
         assert (board.pid(2), board.beats(2)) == (0, 0)
 
 

@@ -245,6 +245,8 @@ shutdown_timeout = 0.0123
 trusted_proxies = ["10.0.0.0/8", "fd00::/8", "192.168.0.0/16", "127.0.0.1"]
 [[listeners]]
 bind = "unix:/run/$${x}"
+proxy_protocol = "required"
+proxy_protocol_from = ["unix:", "10.0.0.0/8"]
 [admin]
 state = ""
 socket = "/tmp/s"

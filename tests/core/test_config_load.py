@@ -13,6 +13,7 @@ bind = "127.0.0.1:8080"
 [pools.web]
 backends = ["10.0.0.1:80"]
 """
+REQUIRED = GOOD + '[[listeners]]\nbind = "[::1]:1"\nproxy_protocol = "required"\n'
 
 
 def load(text: str, **env: str) -> Settings:
@@ -182,6 +183,8 @@ WRONG = [
     (GOOD + '[[routes]]\npool = "web"\npath = "/a?b"', "routes look at the path only"),
     ('trusted_proxies = ["10.0.0.1/8"]\n' + GOOD, 'did you mean "10.0.0.0/8"?'),
     ('trusted_proxies = ["me"]\n' + GOOD, "expected a network such as"),
+    (REQUIRED + 'proxy_protocol_from = ["unix"]', "expected a network such as"),
+    (REQUIRED.replace("required", "v2"), "'off' or 'required'"),
     (GOOD.replace("127.0.0.1:8080", "localhost:8080"), '"127.0.0.1:8080", got the name'),
     (GOOD.replace("127.0.0.1:8080", "*:8080"), 'write "0.0.0.0:8080"'),
     (GOOD.replace("127.0.0.1:8080", "8080"), 'write "0.0.0.0:8080"'),
@@ -191,6 +194,8 @@ WRONG = [
     (GOOD + '[admin]\nhealth = "unix:/x"', "expected an IP address and port"),
     (GOOD + '[log]\naccess = ""', "expected the path of a file"),
     # ---- contradictions ----
+    (REQUIRED, "nobody may send them"),
+    (REQUIRED + "proxy_protocol_from = []", "nobody may send them"),
     (GOOD + '[[listeners]]\nbind = "127.0.0.1:8080"', "listeners[0].bind has it already (line 2)"),
     (GOOD + '[admin]\nhealth = "127.0.0.1:8080"', "listeners[0].bind has it already (line 2)"),
     (

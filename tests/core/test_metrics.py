@@ -53,6 +53,7 @@ def test_counters_of_the_instance_and_its_pools_are_told_when_known() -> None:
             "ready": True,
             "started_s": 12.5,
             "connections": 4,
+            "turned_away": 7,
             "events": 9,
             "pools": {
                 "web": {
@@ -71,6 +72,7 @@ def test_counters_of_the_instance_and_its_pools_are_told_when_known() -> None:
     assert seen["balancer_ready", ()] == 1
     assert seen["balancer_start_time_seconds", ()] == 12.5
     assert seen["balancer_connections", ()] == 4
+    assert seen["balancer_connections_turned_away_total", ()] == 7
     assert seen["balancer_events_total", ()] == 9
     assert seen["balancer_pool_panic", (web,)] == 1
     assert seen["balancer_responses_total", (("class", "5xx"), web)] == 1
@@ -137,6 +139,7 @@ FIGURES = st.fixed_dictionaries(
         "ready": st.booleans(),
         "started_s": st.floats(0, 1e12),
         "connections": COUNTS,
+        "turned_away": COUNTS,
         "events": COUNTS,
     },
 )

@@ -36,10 +36,11 @@ def an_exchange(network: KernelNetwork, sock: Sock, buffer: bytearray) -> Exchan
         targets=lambda _backend: (),
         access=lambda _record: None,
         crashed=lambda _id, _exc: None,
+        turned_away=lambda *_: None,
         http_date=lambda: b"",
         rng=random.Random(1),
     )
-    arrival = Arrival(ListenerRules(bind="a"), client="unix", local="localhost")
+    arrival = Arrival(ListenerRules(bind="a"), client="unix", client_port=0, local="localhost")
     exchange = Exchange(
         service, sock, buffer, Waiter(service.timekeeper), NO_EXCHANGE, b"", arrival
     )

@@ -49,6 +49,11 @@ def _of_instance(figures: Figures) -> Iterator[Metric]:
     ):
         if key in figures:
             yield GaugeMetricFamily(name, text, value=float(figures[key]))  # type: ignore[literal-required]
+    if "turned_away" in figures:
+        text = "Connections closed before HTTP began on them."
+        yield CounterMetricFamily(
+            "balancer_connections_turned_away", text, value=figures["turned_away"]
+        )
     if "events" in figures:
         text = "Changes of state since the start."
         yield CounterMetricFamily("balancer_events", text, value=figures["events"])

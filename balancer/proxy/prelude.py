@@ -1,0 +1,67 @@
+"""What comes before HTTP on a connection, where its listener wants something: taken to the byte.
+
+Decides who is let in by it, and completes the `Arrival` from what is said. Nothing that belongs to
+what comes after is read here. What is no part of a connection's beginning may not live here.
+"""
+
+import socket
+
+import trio
+
+from balancer.core.trust import trusting
+from balancer.proxy.arrival import Arrival
+from balancer.proxy.service import Service
+from balancer.wire.network import Sock
+from balancer.wire.proxy_protocol import V2_BYTES_MAX, BadHeader, Introduction, introduction
+from balancer.wire.streams import PeerClosed
+from balancer.wire.waiting import TimedOut, Waiter
+
+
+class TurnedAway(Exception):
+    """The connection is to be closed without a word; the text says why, for the log."""
+
+
+async def begin(service: Service, sock: Sock, waiter: Waiter, arrival: Arrival) -> Sock:
+    """Take what comes before HTTP; the socket that HTTP is spoken on, and `arrival` is complete.
+
+    Raises TurnedAway, PeerClosed, Interrupted, OSError; the caller closes the socket.
+    """
+    if arrival.rules.proxy_protocol:
+        await _introduced(service, sock, waiter, arrival)
+    return sock
+
+
+async def _introduced(service: Service, sock: Sock, waiter: Waiter, arrival: Arrival) -> None:
+    """Hear of the client from the proxy that carries its connection."""
+    if not trusting(arrival.rules.proxy_protocol_from)(arrival.client):
+        raise TurnedAway("it is not among those who may send a PROXY header here")
+    timeout_s = service.limits.header_s
+    service.resting.add(waiter)
+    try:
+        said = await _introduction(sock, waiter, trio.current_time() + timeout_s)
+    except BadHeader as exc:
+        raise TurnedAway(str(exc)) from exc
+    except TimedOut as exc:
+        raise TurnedAway(f"it sent no whole PROXY header within {timeout_s:g} s") from exc
+    finally:
+        service.resting.discard(waiter)
+    arrival.introduce(said.of)
+
+
+async def _introduction(sock: Sock, waiter: Waiter, deadline: float) -> Introduction:
+    """Read a PROXY header and not a byte more."""
+    header = b""
+    while True:
+        try:
+            ahead = sock.recv(V2_BYTES_MAX, socket.MSG_PEEK)
+        except BlockingIOError:
+            await waiter.readable(sock, deadline)
+            continue
+        if not ahead:
+            raise PeerClosed
+        said = introduction(header + ahead)
+        # What is not whole yet is taken all the same: else there would be no wait for the rest.
+        size = len(ahead) if said is None else said.size - len(header)
+        header += sock.recv(size)
+        if said is not None:
+            return said
