@@ -1,9 +1,10 @@
 """The three read-only paths that anyone may ask: alive, ready, and the figures.
 
-They are all there is on the TCP health address, and also on the admin socket.
+They are all there is on the TCP health address, and also on the admin socket. What can be reached
+by TCP can be reached by a web browser, so there a web page is told apart from a monitor.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from balancer.admin.control import Control
 from balancer.admin.messages import (
@@ -13,13 +14,37 @@ from balancer.admin.messages import (
     text_reply,
     wrong_method,
 )
+from balancer.core.asked_name import may_be_asked
+from balancer.core.wording import shown
 from balancer.telemetry.metrics import CONTENT_TYPE
 
 
-async def answer_public(request: AdminRequest, control: Control) -> AdminReply:
-    """Answer one request of the TCP health address: nothing there changes or tells more."""
-    reply = answer_health(request, control)
-    return reply or error_reply(404, f"there is no {request.path}", paths=sorted(HEALTH_PATHS))
+async def answer_public(
+    request: AdminRequest, control: Control, names: Callable[[], Collection[str]]
+) -> AdminReply:
+    """Answer one request of the TCP health address: nothing there changes or tells more.
+
+    `names`: the public names under which it may be asked.
+    """
+    reply = _refused_page(request, names()) or answer_health(request, control)
+    return reply or error_reply(
+        404, f"there is no {shown(request.path)}", paths=sorted(HEALTH_PATHS)
+    )
+
+
+def _refused_page(request: AdminRequest, names: Collection[str]) -> AdminReply | None:
+    """The refusal of a request that a web page may have sent; None for every other."""
+    if "origin" in request.headers:
+        return error_reply(403, "a web page (Origin) is told nothing here")
+    # HTTP/1.0 has no Host, and every browser sends one.
+    host = request.headers.get("host", "")
+    if may_be_asked(host, names):
+        return None
+    return error_reply(
+        421,
+        f"Host {shown(host)} may be anybody's; ask by IP address, or add the name to"
+        " admin.health_hosts",
+    )
 
 
 def answer_health(request: AdminRequest, control: Control) -> AdminReply | None:

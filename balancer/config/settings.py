@@ -57,6 +57,9 @@ class Admin(Table):
         default=None,
         description="TCP address for /livez, /readyz and /metrics. Default: admin socket only.",
     )
+    health_hosts: Items[http.RouteHost] = Field(
+        default=(), description="Public names it may be asked by, besides IPs and private names."
+    )
 
 
 class Log(Table):

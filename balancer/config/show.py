@@ -57,7 +57,7 @@ def _table(table: BaseModel, header: str) -> Iterator[str]:
         elif name in ("listeners", "routes"):
             for each in value:
                 below += ["", f"[[{place}]]", *_table(each, place)]
-        elif isinstance(table, Admin) and not value and name != "health":
+        elif isinstance(table, Admin) and not value and name in ("socket", "state"):
             # An absent state means the default place, "" means none; no socket is the default one.
             yield from ['state = ""'] if name == "state" else []
         elif value is not None:

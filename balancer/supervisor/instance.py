@@ -77,7 +77,12 @@ class Instance:
         self.passed_on = False
         self._probing = trio.CancelScope()
         self.desk = Desk(self._parts())
-        self._reception = Reception(around.network, self.desk, around.admin_listener)
+        self._reception = Reception(
+            around.network,
+            self.desk,
+            around.admin_listener,
+            names=lambda: self.fleet.settings.admin.health_hosts,
+        )
         self.succession = Succession(self._affairs())
 
     def _parts(self) -> Parts:

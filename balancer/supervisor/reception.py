@@ -3,6 +3,7 @@
 Decides who is let in while another process takes over; what is answered is the desk's.
 """
 
+from collections.abc import Callable, Collection
 from functools import partial
 
 import trio
@@ -17,12 +18,22 @@ DISMISSAL_S = 1.0
 
 
 class Reception:
-    """Owns the socket of the health address; that of the admin path is somebody else's."""
+    """Owns the socket of the health address; that of the admin path is somebody else's.
 
-    def __init__(self, network: Network, control: Control, admin: Sock | None) -> None:
+    `names`: the public names of the health address, as the settings in force have them.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        control: Control,
+        admin: Sock | None,
+        names: Callable[[], Collection[str]],
+    ) -> None:
         self._network = network
         self._control = control
         self._admin = admin
+        self._names = names
         self._public: tuple[str, Sock] | None = None
         self._doors = server.Door(), server.Door()
         self._answering = trio.CancelScope()
@@ -44,7 +55,7 @@ class Reception:
                     answer = partial(api.answer, control=self._control)
                     nursery.start_soon(server.serve, self._admin, self._network, answer, at_admin)
                 if self._public is not None:
-                    answer = partial(health.answer_public, control=self._control)
+                    answer = partial(health.answer_public, control=self._control, names=self._names)
                     sock = self._public[1]
                     nursery.start_soon(server.serve, sock, self._network, answer, at_health)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from balancer.admin.control import Done, NotApplied
 from balancer.core.ledger import Refused
+from balancer.core.wording import shown
 from balancer.supervisor.events import EventKind, EventLog
 from balancer.telemetry.metrics import Figures, exposition
 
@@ -151,10 +152,10 @@ class FakeControl:
 
     def _check_pool(self, pool: str) -> None:
         if pool != "web":
-            raise Refused(f"there is no pool {pool!r}; did you mean 'web'?")
+            raise Refused(f"there is no pool {shown(pool)}; did you mean 'web'?")
 
     def _row(self, pool: str, address: str) -> dict[str, object]:
         self._check_pool(pool)
         if address not in self.rows:
-            raise Refused(f"there is no backend {address!r} in {pool}; did you mean '{A}'?")
+            raise Refused(f"there is no backend {shown(address)} in {pool}; did you mean '{A}'?")
         return self.rows[address]

@@ -6,13 +6,18 @@ import pytest
 import trio
 import trio.testing
 
-from balancer.admin.api import ROUTES, answer
-from balancer.admin.health import answer_public
+from balancer.admin.api import PATHS, answer
+from balancer.admin.health import answer_public as answer_public_under
 from balancer.admin.messages import AdminReply, AdminRequest
+from balancer.admin.operations import OPERATIONS
 from tests.support.fake_control import A, B, FakeControl, exchange
 
 ONE = f"/v1/pools/web/backends/{A.replace(':', '%3A')}"
 JSON = {"content-type": "application/json"}
+
+
+async def answer_public(request: AdminRequest, control: FakeControl, *names: str) -> AdminReply:
+    return await answer_public_under(request, control, lambda: names)
 
 
 async def ask(
@@ -235,23 +240,23 @@ async def test_a_content_type_may_name_its_charset() -> None:
 async def test_an_unknown_path_is_told_what_there_is(path: str) -> None:
     reply = await ask(FakeControl(), "GET", path)
     assert reply.status == 404
-    assert said(reply)["paths"] == sorted(ROUTES)
+    assert said(reply)["paths"] == PATHS
 
 
-@pytest.mark.parametrize("template", sorted(ROUTES))
+@pytest.mark.parametrize("template", sorted(OPERATIONS))
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "POST", "DELETE", "OPTIONS"])
 async def test_no_read_changes_anything_and_no_other_method_does(
     template: str, method: str
 ) -> None:
     """Every path, every method that is not its own: 405 with what is allowed, nothing changed."""
-    allowed = set(ROUTES[template]) | ({"HEAD"} if "GET" in ROUTES[template] else set())
+    allowed = set(OPERATIONS[template]) | ({"HEAD"} if "GET" in OPERATIONS[template] else set())
     control = FakeControl()
     path = template.replace("{pool}", "web").replace("{address}", A)
     before = {address: dict(row) for address, row in control.rows.items()}
     reply = await ask(control, method, path)
     if method not in allowed:
         assert reply.status == 405
-        assert set(reply.allow) == set(ROUTES[template])
+        assert set(reply.allow) == set(OPERATIONS[template])
     if method not in ("POST", "DELETE"):
         assert control.rows == before
         assert control.stopped is None
@@ -331,3 +336,82 @@ async def test_the_public_side_has_nothing_else(path: str, method: str) -> None:
 async def test_the_public_side_is_read_only() -> None:
     reply = await answer_public(AdminRequest(method="POST", path="/livez"), FakeControl())
     assert (reply.status, reply.allow) == (405, ("GET", "HEAD"))
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"host": "10.0.0.5:8081"}, 200),
+        ({"host": "balancer:8081"}, 200),
+        ({"host": "lb.example.com"}, 200),
+        ({"host": "evil.example"}, 421),
+        ({"host": "evil.example:8081"}, 421),
+        ({"host": "127.0.0.1:8081", "origin": "http://evil.example"}, 403),
+        ({"host": "127.0.0.1:8081", "origin": "null"}, 403),
+    ],
+)
+async def test_a_web_page_is_told_nothing_by_the_public_side(
+    path: str, headers: dict[str, str], status: int
+) -> None:
+    """Neither by a name of its own that leads here, nor from another origin."""
+    request = AdminRequest(method="GET", path=path, headers=headers)
+    reply = await answer_public(request, FakeControl(), "lb.example.com")
+    assert reply.status == status
+    if status != 200:
+        assert set(said(reply)) == {"error"}
+
+
+async def test_a_refused_name_is_told_the_setting_that_allows_it() -> None:
+    request = AdminRequest(method="GET", path="/metrics", headers={"host": "lb.example.com"})
+    assert "admin.health_hosts" in str(said(await answer_public(request, FakeControl()))["error"])
+
+
+@pytest.mark.parametrize("segment", ["%ff", "%", "%zz", "a%f", "%ed%a0%80"])
+async def test_a_path_that_can_be_read_two_ways_is_refused(segment: str) -> None:
+    for path in (f"/v1/pools/{segment}/backends", f"/v1/pools/web/backends/{segment}/drain"):
+        reply = await ask(FakeControl(), "POST", path)
+        assert reply.status == 400
+        assert "not percent-encoded UTF-8" in str(said(reply)["error"])
+
+
+async def test_a_refusal_never_quotes_more_than_a_line() -> None:
+    long = "x" * 60_000
+    for target, body in [
+        (f"/v1/{long}", None),
+        (f"/v1/status?pool={long}", None),
+        (f"/v1/status?{long}", None),
+        (f"/v1/pools/{long}/backends", {"address": "a:1"}),
+        ("/v1/pools/web/backends", {long: 1}),
+        ("/v1/pools/web/backends", {"address": [long]}),
+        ("/v1/pools/web/backends", {"address": "a:1", "weight": 10**4000}),
+    ]:
+        reply = await ask(FakeControl(), "POST" if body else "GET", target, body)
+        assert 400 <= reply.status < 500
+        assert len(reply.body) < 1000
+
+
+# ---- the published document
+
+
+async def test_the_document_has_every_operation_and_says_what_it_takes() -> None:
+    reply = await ask(FakeControl(), "GET", "/v1/openapi.json")
+    document = said(reply)
+    assert (reply.status, document["openapi"]) == (200, "3.1.0")
+    paths = document["paths"]
+    assert isinstance(paths, dict)
+    assert set(paths) == {*PATHS, "/livez", "/readyz", "/metrics"}
+    for path, methods in OPERATIONS.items():
+        for method, operation in methods.items():
+            described = paths[path][method.lower()]
+            places = {each["name"] for each in described["parameters"] if each["in"] == "path"}
+            assert places == {name for name in ("pool", "address") if f"{{{name}}}" in path}
+            query = {each["name"] for each in described["parameters"] if each["in"] == "query"}
+            assert query == set(operation.query)
+            assert ("requestBody" in described) == bool(operation.body)
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PUT"])
+async def test_the_document_is_read_only(method: str) -> None:
+    assert (await ask(FakeControl(), method, "/v1/openapi.json")).status == 405
