@@ -17,33 +17,45 @@ from balancer.wire.network import Network, Sock
 HEAD_BYTES_MAX = 16 * 1024
 BODY_BYTES_MAX = 64 * 1024
 READ_BYTES = 16 * 1024
-# From the first byte of a request to its last: a person's tool needs milliseconds.
+# From the first byte of a request to its last, and before the first one: a person's tool needs
+# milliseconds.
 REQUEST_S = 10.0
 # A scraper comes every 15 s or 30 s and may keep its connection.
 REST_S = 75.0
-# One piece of a reply: a reader that takes nothing for so long holds a place for nobody.
-STALL_S = 10.0
+# A whole reply, or one piece of a stream: enough for megabytes over a slow line, and an end to a
+# reader that takes a byte now and then.
+REPLY_S = 30.0
 LEAVING_POLL_S = 1.0
+NEVER = float("inf")
 
 
 class AdminConnection:
-    """Reads requests from one socket and writes replies to it, in turn."""
+    """Reads requests from one socket and writes replies to it, in turn.
 
-    def __init__(self, sock: Sock, network: Network, scope: trio.CancelScope) -> None:
+    Everything happens inside `scope`, whose deadline it moves. `waiting_since`: from when on the
+    other end is waited for; `NEVER` while it is ourselves who take the time.
+    """
+
+    def __init__(self, sock: Sock, network: Network) -> None:
         self._sock = sock
         self._network = network
-        self._scope = scope
         self._received = bytearray()
         self._midway = False
+        self._first = True
+        self._pushed_out = False
+        self.scope = trio.CancelScope()
+        self.waiting_since = trio.current_time()
+        self.following = False
 
     async def next_request(self) -> tuple[AdminRequest, bool] | None:
         """The next request and whether another may follow; None when the client has ended.
 
         Raises BadMessage for what cannot be accepted; the connection must then end.
         """
-        self._allow(REST_S)
+        self._allow(REQUEST_S if self._first else REST_S)
         if not self._received and not await self._receive():
             return None
+        self._first = False
         self._allow(REQUEST_S)
         self._midway = True
         head = await self._head()
@@ -52,9 +64,11 @@ class AdminConnection:
         body = await self._body(head)
         if body is None:
             return None
+        # One that always has the next request ready lets others have their turn all the same.
+        await trio.lowlevel.checkpoint()
         self._midway = False
         # The client has done its part; how long an answer may take is its giver's to bound.
-        self._scope.deadline = float("inf")
+        self._allow(NEVER)
         path, _, query = head.target.partition("?")
         request = AdminRequest(
             method=head.method,
@@ -74,33 +88,47 @@ class AdminConnection:
         if reply.stream is None:
             await self._send(head if head_only else head + reply.body)
             return
+        self.following = True
         await self._send(head)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._leaving, nursery.cancel_scope)
             await self._stream(reply)
             nursery.cancel_scope.cancel()
 
-    @property
-    def midway(self) -> bool:
-        """Whether a request has begun to arrive and is not whole."""
-        return self._midway
+    def end_early(self) -> None:
+        """End now, because somebody else needs the place."""
+        self._pushed_out = True
+        self.scope.cancel()
+
+    def say_why_cut(self) -> None:
+        """Tell a client whose request had begun to arrive why no more of it is read."""
+        if not self._midway:
+            return
+        if self._pushed_out:
+            self.say_at_once(error_reply(503, "others needed the place of this slow request"))
+        else:
+            self.say_at_once(error_reply(408, "the request took too long to arrive"))
 
     def say_at_once(self, reply: AdminReply) -> None:
         """Send what fits without waiting: a last word on a connection that ends anyway."""
-        say_at_once(self._sock, reply)
+        try:
+            self._sock.send(_head_bytes(reply, close=True) + reply.body)
+        except OSError:
+            return
 
     async def _stream(self, reply: AdminReply) -> None:
         assert reply.stream is not None
         piece = b"start"
         while piece:
-            self._scope.deadline = float("inf")  # the next change ends this wait, or the reader
+            self._allow(NEVER)  # the next change ends this wait, or the reader
             piece = await reply.stream.next_piece()
             await self._send(b"%x\r\n%b\r\n" % (len(piece), piece))
 
     async def _leaving(self, scope: trio.CancelScope) -> None:
         """Cancel `scope` when the reader has left; one that only closed its half still listens."""
         while await self._receive_some():
-            pass  # a reader of a stream has nothing to say
+            # A reader of a stream has nothing to say, and is not to keep us busy with it.
+            await trio.lowlevel.checkpoint()
         while not self._network.has_left(self._sock):  # noqa: ASYNC110 - nothing tells of it
             await trio.sleep(LEAVING_POLL_S)
         scope.cancel()
@@ -147,24 +175,18 @@ class AdminConnection:
 
     async def _send(self, data: bytes) -> None:
         left = memoryview(data)
-        self._allow(STALL_S)
+        self._allow(REPLY_S)
         while left:
             try:
                 left = left[self._sock.send(left) :]
-                self._allow(STALL_S)
             except BlockingIOError:
                 await self._network.wait_writable(self._sock)
 
     def _allow(self, seconds: float) -> None:
-        self._scope.deadline = trio.current_time() + seconds
-
-
-def say_at_once(sock: Sock, reply: AdminReply) -> None:
-    """Send what fits without waiting, and forget the rest."""
-    try:
-        sock.send(_head_bytes(reply, close=True) + reply.body)
-    except OSError:
-        return
+        """Give the other end so long from now on; NEVER: it is not its turn."""
+        now = trio.current_time()
+        self.scope.deadline = now + seconds
+        self.waiting_since = NEVER if seconds == NEVER else now
 
 
 def refusal_of(error: BadMessage) -> AdminReply:

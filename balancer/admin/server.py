@@ -1,6 +1,7 @@
 """Serves the admin API on listening sockets: the unix socket whole, the health address in part.
 
-Bounded in connections, sizes and time. One connection's crash is its own: a 500 and a log line.
+Bounded in connections, sizes and time, and open all the same: who is waited for the longest leaves
+when somebody new comes. One connection's crash is its own: a 500 and a log line.
 """
 
 import errno
@@ -9,7 +10,7 @@ from typing import TypeAlias
 
 import trio
 
-from balancer.admin.connection import AdminConnection, refusal_of, say_at_once
+from balancer.admin.connection import NEVER, AdminConnection, refusal_of
 from balancer.admin.messages import AdminReply, AdminRequest, error_reply
 from balancer.core.message import BadMessage
 from balancer.telemetry.logs import get_logger
@@ -20,6 +21,8 @@ Answer: TypeAlias = Callable[[AdminRequest], Awaitable[AdminReply]]
 
 # An operator, a few followers of events, a scraper: 64 is plenty, and bounds what they cost.
 CONNECTIONS_MAX = 64
+# Those who follow events stay for as long as they like, so they never fill the house.
+FOLLOWERS_MAX = 32
 # Out of descriptors or memory: wait for others to end instead of spinning (as trio does).
 OVERLOAD = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 OVERLOAD_PAUSE_S = 0.1
@@ -50,22 +53,49 @@ class Door:
         return None
 
 
+class Places:
+    """Who is in, of at most so many, and who leaves when somebody new comes."""
+
+    def __init__(self) -> None:
+        self._taken: set[AdminConnection] = set()
+
+    def take(self, connection: AdminConnection) -> bool:
+        """A place for one more, be it at the cost of whoever is waited for the longest.
+
+        False when every place is taken by somebody who is being answered, or who follows.
+        """
+        if len(self._taken) >= CONNECTIONS_MAX:
+            idlest = min(self._taken, key=lambda each: each.waiting_since, default=None)
+            if idlest is None or idlest.waiting_since == NEVER:
+                return False
+            self._taken.discard(idlest)
+            idlest.end_early()
+        self._taken.add(connection)
+        return True
+
+    def leave(self, connection: AdminConnection) -> None:
+        self._taken.discard(connection)
+
+    def may_follow(self) -> bool:
+        return sum(each.following for each in self._taken) < FOLLOWERS_MAX
+
+
 async def serve(listener: Sock, network: Network, answer: Answer, door: Door | None = None) -> None:
     """Accept and answer until cancelled; the caller made the listening socket and closes it."""
-    open_now: set[Sock] = set()
+    places = Places()
     door = door or Door()
     async with trio.open_nursery() as nursery:
         while True:
             sock = await door.accepted(listener, network)
             if sock is None:
                 continue
-            if len(open_now) >= CONNECTIONS_MAX:
+            connection = AdminConnection(sock, network)
+            if not places.take(connection):
                 sentence = f"{CONNECTIONS_MAX} admin connections are open already; close one"
-                say_at_once(sock, error_reply(503, sentence))
+                connection.say_at_once(error_reply(503, sentence))
                 sock.close()
                 continue
-            open_now.add(sock)
-            nursery.start_soon(_serve_one, sock, network, answer, open_now)
+            nursery.start_soon(_serve_one, sock, network, connection, answer, places)
 
 
 async def _accepted(listener: Sock, network: Network) -> Sock | None:
@@ -81,22 +111,25 @@ async def _accepted(listener: Sock, network: Network) -> Sock | None:
     return sock
 
 
-async def _serve_one(sock: Sock, network: Network, answer: Answer, open_now: set[Sock]) -> None:
+async def _serve_one(
+    sock: Sock, network: Network, connection: AdminConnection, answer: Answer, places: Places
+) -> None:
     try:
-        with trio.CancelScope() as scope:
-            connection = AdminConnection(sock, network, scope)
-            await _requests(connection, answer)
-        if scope.cancelled_caught and connection.midway:
-            say_at_once(sock, error_reply(408, "the request took too long to arrive"))
+        with connection.scope as scope:
+            await _requests(connection, answer, places)
+        if scope.cancelled_caught:
+            connection.say_why_cut()
     except* OSError:
         pass  # the client has gone, which is its right
+    except* Exception:
+        log.exception("admin.crashed", effect="this connection is closed")
     finally:
-        open_now.discard(sock)
+        places.leave(connection)
         network.notify_closing(sock)
         sock.close()
 
 
-async def _requests(connection: AdminConnection, answer: Answer) -> None:
+async def _requests(connection: AdminConnection, answer: Answer, places: Places) -> None:
     """Answer request after request; what cannot be read is answered and ends the connection."""
     keep_alive = True
     while keep_alive:
@@ -109,6 +142,8 @@ async def _requests(connection: AdminConnection, answer: Answer) -> None:
             return
         request, keep_alive = received
         reply = await _contained(request, answer)
+        if reply.stream is not None and not places.may_follow():
+            reply = error_reply(503, f"{FOLLOWERS_MAX} others follow events already; end one")
         head_only = request.method == "HEAD"
         await connection.reply(reply, head_only=head_only, close=not keep_alive)
 

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from balancer.admin import connection, server
 from balancer.admin.socket_file import SocketPlaceTaken, prepare_place, unix_listener
 from balancer.wire.network import KernelNetwork
 from tests.support.admin_instance import AdminInstance, admin_instance
+from tests.support.fake_control import A
 
 GET = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -128,18 +130,40 @@ def test_a_crash_is_one_500_and_one_log_line(instance: AdminInstance) -> None:
     assert [line["event"] for line in lines] == ["admin.crashed"]
 
 
-def test_more_connections_than_the_limit_are_refused_in_words(instance: AdminInstance) -> None:
-    held = [connect(instance) for _ in range(server.CONNECTIONS_MAX)]
+def follow(instance: AdminInstance) -> socket.socket:
+    sock = connect(instance)
+    sock.sendall(GET % b"/v1/events?follow")
+    assert b"Transfer-Encoding: chunked" in sock.recv(65536)
+    return sock
+
+
+def test_who_comes_when_everybody_in_is_being_served_is_refused_in_words(
+    instance: AdminInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS_MAX", 2)
+    held = [follow(instance), follow(instance)]
     try:
         with connect(instance) as one_more:
             status, body = read_reply(one_more)
         assert status == 503
-        assert b"64 admin connections are open" in body
-        held.pop().close()
-        with connect(instance) as again:
-            again.sendall(GET % b"/livez")
-            status, _ = read_reply(again)
-        assert status in (200, 503)
+        assert b"2 admin connections are open" in body
+    finally:
+        for sock in held:
+            sock.close()
+
+
+def test_followers_never_take_every_place(
+    instance: AdminInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "FOLLOWERS_MAX", 2)
+    held = [follow(instance), follow(instance)]
+    try:
+        with connect(instance) as one_more:
+            one_more.sendall(GET % b"/v1/events?follow")
+            status, body = read_reply(one_more)
+            assert (status, b"2 others follow events already" in body) == (503, True)
+            one_more.sendall(GET % b"/livez")
+            assert read_reply(one_more) == (200, b"ok\n")
     finally:
         for sock in held:
             sock.close()
@@ -159,7 +183,48 @@ def test_a_connection_that_rests_too_long_is_closed_without_a_word(
 ) -> None:
     monkeypatch.setattr(connection, "REST_S", 0.05)
     with connect(instance) as sock:
+        sock.sendall(GET % b"/livez")
+        assert read_reply(sock)[0] == 200
         assert sock.recv(1) == b""
+
+
+def test_a_connection_that_never_says_anything_is_closed_sooner_than_one_that_rests(
+    instance: AdminInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "REQUEST_S", 0.05)
+    with connect(instance) as sock:
+        assert sock.recv(1) == b""
+
+
+def test_a_reader_that_takes_a_byte_now_and_then_is_cut_all_the_same(
+    instance: AdminInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "REPLY_S", 0.2)
+    instance.control.rows[A]["reason"] = "x" * 2_000_000
+    with connect(instance) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.sendall(GET % b"/v1/status")
+        taken, end = 0, time.monotonic() + 5
+        while (part := sock.recv(1)) and time.monotonic() < end:
+            taken += len(part)
+            if time.monotonic() < end - 4.5:
+                time.sleep(0.01)
+        assert part == b""
+        assert taken < 2_000_000
+
+
+def test_a_bug_below_the_answers_costs_one_connection(
+    instance: AdminInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken, structlog.testing.capture_logs() as lines:
+        broken.setattr(connection, "parse_request_head", lambda raw: 1 / 0)
+        with connect(instance) as sock:
+            sock.sendall(GET % b"/livez")
+            assert sock.recv(1) == b""
+    assert [line["event"] for line in lines] == ["admin.crashed"]
+    with connect(instance) as sock:
+        sock.sendall(GET % b"/livez")
+        assert read_reply(sock)[0] == 200
 
 
 def test_a_follower_that_leaves_is_noticed(
