@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from balancer.admin.private_place import not_private
 from balancer.wire.network import Network, Sock
 
 # sun_path holds 108 bytes with the zero at the end (unix(7)).
 PATH_BYTES_MAX = 107
-BACKLOG = 64
+# Whoever finds it full is refused at once by a socket that does not wait.
+BACKLOG = 1024
 # A listener whose backlog is full lets connect() wait; that is an answer too.
 ASK_S = 1.0
 
@@ -77,12 +79,18 @@ def unix_listener(network: Network, path: Path) -> Iterator[Sock]:
 
 
 def prepare_place(path: Path) -> None:
-    """Make the folder (0700) and clear a dead socket away; refuse whatever else is there."""
+    """Make the folder (0700) and clear a dead socket away; refuse whatever else is there.
+
+    Refuses a folder in which others could replace the socket, too.
+    """
     if len(os.fsencode(path)) > PATH_BYTES_MAX:
         raise SocketPlaceTaken(
             f"{path}: a unix socket's path has at most {PATH_BYTES_MAX} bytes; choose a shorter one"
         )
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    why = not_private(path.parent)
+    if why is not None:
+        raise SocketPlaceTaken(f"{path} is no safe place for a socket: {why}")
     try:
         kind = path.lstat().st_mode
     except FileNotFoundError:

@@ -159,8 +159,13 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         """Connect to the socket file."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self._answer_s)
+        # Where many have come at once the kernel lets one that waits stand in the queue, and only
+        # that one: with a timeout of Python's it would be refused.
+        seconds, fraction = divmod(self._answer_s, 1)
+        limit = struct.pack("ll", int(seconds), int(fraction * 1e6))
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         self.sock.connect(self._path)
+        self.sock.settimeout(self._answer_s)
         self.pid = peer_pid(self.sock)
 
     def wait_without_limit(self) -> None:

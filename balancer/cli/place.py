@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
+from balancer.core.address import why_no_socket_path
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -21,7 +23,15 @@ def admin_option(command: Command) -> Command:
 
 def given_socket(ctx: click.Context, own: str | None) -> str | None:
     """What the command line or the environment names; None when neither does."""
-    return own or ctx.find_object(str) or os.environ.get("BALANCER_ADMIN") or None
+    return socket_path(ctx, own or ctx.find_object(str) or os.environ.get("BALANCER_ADMIN"))
+
+
+def socket_path(ctx: click.Context, given: str | None) -> str | None:
+    """What was given, if it can be a path; a usage error where it is an address."""
+    why = why_no_socket_path(given) if given else None
+    if why is not None:
+        raise click.UsageError(why, ctx)
+    return given or None
 
 
 def _socket_path(ctx: click.Context, _parameter: click.Parameter, own: str | None) -> str:

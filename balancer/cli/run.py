@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from balancer.cli.exits import refused
-from balancer.cli.place import given_socket
+from balancer.cli.place import given_socket, socket_path
 
 if TYPE_CHECKING:
     from balancer.config.settings import Settings
@@ -45,9 +45,9 @@ def run(
     """  # noqa: D301 - \b is click's
     if config is not None:
         _refuse_mix(ctx, listen, to, state)
+        socket = socket_path(ctx, admin or ctx.find_object(str))
         settings = _from_file(config)
         source = str(config.absolute())
-        socket = admin or ctx.find_object(str)
     else:
         if not listen or not to:
             raise click.UsageError("give a CONFIG file, or --listen and at least one --to", ctx)

@@ -15,7 +15,12 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from balancer.config.durations import format_duration, format_size, parse_duration, parse_size
 from balancer.config.errors import Unfit
 from balancer.config.wording import shown
-from balancer.core.address import AddressError, parse_address
+from balancer.core.address import (
+    ADDRESS_CHARS_MAX,
+    AddressError,
+    parse_address,
+    why_no_socket_path,
+)
 from balancer.core.board import WORKERS_MAX
 from balancer.core.trust import UNIX_NETWORK
 
@@ -24,8 +29,6 @@ OWN_WORDS = "unfit"
 
 # sockaddr_un.sun_path holds 108 bytes, the last of them zero.
 _UNIX_PATH_BYTES_MAX = 107
-# A name of 253 characters and a port; a socket path is shorter.
-_ADDRESS_CHARS_MAX = 300
 
 T = TypeVar("T")
 # TOML has lists only; settings keep what nobody can change.
@@ -107,7 +110,7 @@ def workers_of(value: object) -> int | str:
 
 def address_of(value: str, *, any_port: bool = False) -> str:
     """The canonical address; messages of the parser quote it whole, so it must bear quoting."""
-    if not value.isprintable() or len(value) > _ADDRESS_CHARS_MAX:
+    if not value.isprintable() or len(value) > ADDRESS_CHARS_MAX:
         raise Unfit(f'expected an address such as "10.0.0.1:8080", got {shown(value)}')
     try:
         return str(parse_address(value, any_port=any_port))
@@ -143,6 +146,9 @@ def file_path_of(value: str) -> str:
 
 
 def socket_path_of(value: str) -> str:
+    why = why_no_socket_path(value)
+    if why is not None:
+        raise Unfit(why)
     used = len(file_path_of(value).encode(errors="replace"))
     if used > _UNIX_PATH_BYTES_MAX:
         raise Unfit(

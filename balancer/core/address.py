@@ -13,6 +13,7 @@ from balancer.core.wording import shown
 
 PORT_MAX = 65535
 NAME_CHARS_MAX = 253  # RFC 1035 2.3.4, without the root label
+ADDRESS_CHARS_MAX = 320  # a name, a port, and room for mistakes; beyond it no message quotes
 UNIX_BYTES_MAX = 107  # sockaddr_un.sun_path of Linux, without its closing zero
 
 _UNIX = "unix:"
@@ -24,6 +25,7 @@ _NUMERIC_END = re.compile(r"(?:.*\.)?(?:\d+|0x[0-9a-f]*)\.?")
 _IPV6_CHARS = re.compile(r"[0-9A-Fa-f:.]+")
 _ZONE = re.compile(r"[A-Za-z0-9_.-]+")
 _PORT = re.compile(r"[0-9]{1,5}")
+_HOST_AND_PORT = re.compile(r"[^/]*:[0-9]+")
 
 
 class AddressError(ValueError):
@@ -48,11 +50,29 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+def why_no_socket_path(text: str) -> str | None:
+    """What is wrong with an address where the path of the admin socket is to stand; None: nothing.
+
+    The admin API is on a unix socket alone: no other user and no web page can reach that.
+    """
+    if text.startswith(_UNIX):
+        path = "/" + text.removeprefix(_UNIX).lstrip("/")
+        return f"{shown(text)}: write the path alone, {shown(path)}"
+    if _SCHEME.match(text) or _HOST_AND_PORT.fullmatch(text):
+        return (
+            f"{shown(text)}: the admin API has no TCP address, only the path of a unix socket,"
+            " such as /run/balancer/admin.sock"
+        )
+    return None
+
+
 def parse_address(text: str, *, any_port: bool = False) -> Address:
     """The address that `text` names, in its canonical form; AddressError says what is wrong.
 
     `any_port` allows port 0, which only a listener may have.
     """
+    if len(text) > ADDRESS_CHARS_MAX:
+        raise AddressError(f"{shown(text)}: an address has at most {ADDRESS_CHARS_MAX} characters")
     if text.startswith(_UNIX):
         return _unix(text)
     _refuse_what_is_no_address(text)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.core.address import Address, AddressError, parse_address
+from balancer.core.address import Address, AddressError, parse_address, why_no_socket_path
 
 # fmt: off
 CANONICAL = [
@@ -58,6 +58,7 @@ REFUSED = [
     ("unix:run/x.sock",      "the whole path"),
     ("unix:/run/",           "the whole path"),
     ("unix:",                "the whole path"),
+    ("unix:/" + "x" * 320,   "at most 320 characters"),
     ("unix:/run/\nx",        "cannot be printed"),
     ("unix:/" + "x" * 107,   "at most 107 bytes"),
     ("bücher.example:80",    "its xn-- form"),
@@ -125,3 +126,29 @@ def test_nothing_but_an_address_error_is_raised(text: str) -> None:
     except AddressError:
         return
     assert parse_address(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0.0.0.0:9900",
+        "127.0.0.1:9900",
+        "[::]:9900",
+        ":9900",
+        "localhost:1",
+        "http://x",
+        "tcp://x:1",
+    ],
+)
+def test_a_tcp_address_is_no_place_for_the_admin_api(text: str) -> None:
+    assert "no TCP address, only the path of a unix socket" in (why_no_socket_path(text) or "")
+
+
+@pytest.mark.parametrize("text", ["unix:/run/x.sock", "unix:///run/x.sock", "unix:run/x.sock"])
+def test_a_socket_path_is_written_without_unix(text: str) -> None:
+    assert "write the path alone, '/run/x.sock'" in (why_no_socket_path(text) or "")
+
+
+@pytest.mark.parametrize("text", ["/run/x.sock", "x.sock", "./a:1", "/run/a:1", "a:b", ""])
+def test_a_path_is_a_place_for_the_admin_api(text: str) -> None:
+    assert why_no_socket_path(text) is None

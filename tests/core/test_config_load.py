@@ -190,6 +190,8 @@ WRONG = [
     (GOOD.replace("127.0.0.1:8080", "8080"), 'write "0.0.0.0:8080"'),
     (GOOD.replace("127.0.0.1:8080", "\\u001b"), "expected an address such as"),
     (GOOD + '[admin]\nsocket = ""', "expected the path of a file"),
+    (GOOD + '[admin]\nsocket = "0.0.0.0:9900"', "only the path of a unix socket"),
+    (GOOD + '[admin]\nsocket = "127.0.0.1:9900"', "only the path of a unix socket"),
     (GOOD + f'[admin]\nsocket = "/{"x" * 107}"', "at most 107 bytes, this one has 108"),
     (GOOD + '[admin]\nhealth = "unix:/x"', "expected an IP address and port"),
     (GOOD + '[log]\naccess = ""', "expected the path of a file"),

@@ -170,6 +170,18 @@ def test_wrong_usage_ends_with_2(words: list[str]) -> None:
     assert CliRunner().invoke(main, words).exit_code == 2
 
 
+@pytest.mark.parametrize("place", ["127.0.0.1:9900", "http://127.0.0.1:9900"])
+def test_an_address_instead_of_a_socket_is_wrong_usage(place: str) -> None:
+    listen = ["run", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:1"]
+    for words in (["status"], ["stop"], listen, ["run", "edge.toml"]):
+        for result in (
+            CliRunner().invoke(main, ["--admin", place, *words]),
+            CliRunner().invoke(main, [*words, "--admin", place]),
+        ):
+            assert result.exit_code == 2
+            assert "only the path of a unix socket" in result.stderr
+
+
 @pytest.mark.parametrize("weight", ["-1", "-17", "x", "1001", "1.5", "9" * 5000, "--heavy", "²"])
 def test_a_weight_that_is_none_is_told_what_a_weight_is(weight: str) -> None:
     for words in (["weight", "web", A, weight], ["add", "web", A, "--weight", weight]):
@@ -296,7 +308,28 @@ def test_an_instance_that_does_not_answer_is_told_with_its_process(
     assert changed.stderr.endswith("ask 'balancer status' what was done\n")
 
 
-def test_an_instance_that_accepts_nothing_is_not_told_to_be_started(tmp_path: Path) -> None:
+def test_a_command_waits_for_its_turn_where_many_have_come_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
+        busy.bind(str(path))
+        busy.listen(0)
+        waiting.connect(str(path))
+
+        def let_in() -> None:
+            for _ in range(2):
+                busy.accept()[0].close()
+
+        timer = later(0.2, let_in)
+        result = CliRunner().invoke(main, ["status", "--admin", str(path)])
+        timer.join()
+    assert "accepts no connection" not in result.stderr
+    assert "ended the connection without an answer" in result.stderr
+
+
+def test_an_instance_that_accepts_nothing_is_not_told_to_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "ANSWER_S", 0.1)
     path = tmp_path / "admin.sock"
     with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as waiting:
         silent.bind(str(path))
