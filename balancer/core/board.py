@@ -176,16 +176,14 @@ class Board:
 
     # ---- the supervisor
 
-    def free_row(self, taken: Collection[int]) -> int:
-        """A row for a worker that is neither among `taken` nor some process's; from now on in use.
+    def free_rows(self, taken: Collection[int]) -> list[int]:
+        """The rows for workers that are neither among `taken` nor some process's."""
+        return [n for n in range(1, self.rows) if n not in taken and not self.pid(n)]
 
-        Raises LookupError when there is none.
-        """
-        for number in range(1, self.rows):
-            if number not in taken and not self.pid(number):
-                self._words[USED_AT] = max(self.used, number + 1)
-                return number
-        raise LookupError(f"all {self.rows - 1} rows of the board are taken")
+    def give(self, number: int) -> int:
+        """That row, which is in use from now on."""
+        self._words[USED_AT] = max(self.used, number + 1)
+        return number
 
     def void(self, number: int) -> None:
         """Clear the row of a worker that is dead; row 0 takes over what it had counted up.

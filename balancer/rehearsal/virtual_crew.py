@@ -69,6 +69,10 @@ class VirtualProcess:
                 part.cast("B")[:] = words
             self._ended.set()
 
+    @property
+    def has_ended(self) -> bool:
+        return self._ended.is_set()
+
     async def wait(self) -> str:
         await self._ended.wait()
         return f"(process {self.pid}) {self._how}"
@@ -152,6 +156,9 @@ class VirtualCrew:
         theirs, process.channel = MemoryChannel.pair()
         await self._dialled.send(theirs)
         return process.channel
+
+    def lives(self, pid: int) -> bool:
+        return any(each.pid == pid and not each.has_ended for each in self.processes)
 
     async def next_channel(self) -> MemoryChannel:
         return await self._to_hear.receive()

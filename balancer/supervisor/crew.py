@@ -17,6 +17,10 @@ class Crew(Protocol):
         """Start a worker; OSError where that is not possible."""
         ...
 
+    def lives(self, pid: int) -> bool:
+        """Whether that process has not ended."""
+        ...
+
     async def next_channel(self) -> Channel:
         """The next channel that a worker dials."""
         ...

@@ -4,6 +4,7 @@ Opens and closes sockets, makes the plans that workers are told, and passes on w
 pools are is for `pools`; when settings change is for `reloading`.
 """
 
+import signal
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -18,6 +19,7 @@ from balancer.supervisor.listening import Listening
 from balancer.supervisor.planning import plan_of, pool_news
 from balancer.supervisor.pools import Pools
 from balancer.supervisor.reload_plan import ReloadPlan
+from balancer.supervisor.rows import NoRow
 from balancer.supervisor.slots import Process, Slot
 from balancer.supervisor.workers import Workers
 from balancer.telemetry.logs import get_logger
@@ -59,7 +61,7 @@ class Fleet:
         self._listening = Listening(network, sockets)
         self._leaving: frozenset[SocketKey] = frozenset()
         self._told: dict[str, PoolSnapshot] = {}
-        self.workers = Workers(self, crew.board, crew.memory, crew.launch)
+        self.workers = Workers(self, crew.board, crew.memory, crew.launch, crew.lives)
 
     # ---- starting
 
@@ -84,7 +86,7 @@ class Fleet:
         Of a place where it listens we take what it has given us and open no more: connections would
         come to a new socket at once, and nobody accepts there before `complete`. Raises CannotListen.
         """
-        self.workers.lend(rows)
+        self.workers.rows.lend(rows)
         self.workers.resize(self._workers_wanted(self.settings))
         self._listening.close(self._listening.sockets.keys() - self._wanted())
         there = {key.bind for key in self._listening.sockets}
@@ -106,9 +108,11 @@ class Fleet:
     def opening(self, plan: ReloadPlan) -> Iterator[None]:
         """Open the places that the plan adds; at the end of the block, close again what is not in use.
 
+        NoRow where there is no room for the workers that it wants.
         More sockets of a place that is there wait for `switch`: connections would come to them at
         once, and nobody accepts there before.
         """
+        self.workers.check_room_for(self._workers_wanted(plan.settings))
         there = {key.bind for key in self._listening.sockets}
         staying = [slot.number for slot in self.workers.slots if not slot.retiring]
         slots = staying[: self._workers_wanted(plan.settings)]
@@ -122,10 +126,18 @@ class Fleet:
     def switch(self, settings: Settings) -> None:
         """Have the workers go by these settings, and give up the sockets that these do not name."""
         self.settings = settings
-        self.workers.resize(self._workers_wanted(settings))
+        self._resize()
         self._open_missing()
         self._leaving = frozenset(self._listening.sockets.keys() - self._wanted())
         self.workers.brief()
+
+    def _resize(self) -> None:
+        """As many workers as are wanted; the room was there when the reload began."""
+        try:
+            self.workers.resize(self._workers_wanted(self.settings))
+        except NoRow as exc:
+            effect = "there are as many workers as before, until the next reload"
+            get_logger().error("worker.not_added", because=str(exc), effect=effect)
 
     def _open_missing(self) -> None:
         """A socket for each new worker, at places that are ours already: only want can prevent it."""
@@ -164,7 +176,9 @@ class Fleet:
         self.workers.say(pool_news(self.workers.answers.next_number(), snapshot, before))
 
     def reopen_logs(self) -> None:
+        """Have everybody who writes for this instance open the log files again."""
         self.workers.say(Reopen())
+        self.workers.rows.signal_elders(signal.SIGUSR1)
 
     # ---- what workers need: `balancer.supervisor.broadcast.Owner`
 

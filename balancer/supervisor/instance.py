@@ -5,6 +5,7 @@ workers, which may be processes or, in a rehearsal, tasks of the same run.
 """
 
 import os
+import signal
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -119,7 +120,7 @@ class Instance:
         return Affairs(
             outside=self._around.outside,
             handles=self._handles,
-            rows=lambda: self.fleet.workers.rows,
+            rows=self.fleet.workers.rows.shared,
             limit_s=lambda: self.fleet.settings.start_timeout,
             reception=self._reception,
             orders=self.orders,
@@ -169,7 +170,7 @@ class Instance:
             self._start_background(background)
             if self._around.heritage is None:
                 self._start_answering(background)
-                background.start_soon(self.fleet.workers.take_back, self._around.strays)
+                background.start_soon(self.fleet.workers.rows.take_back, self._around.strays)
                 await self._until_known(self.pools.first_verdicts)
                 await self._begin_to_serve(background)
             else:
@@ -183,7 +184,7 @@ class Instance:
         if self.passed_on:
             background.start_soon(self._reception.dismiss)
         else:
-            self._hurry_predecessor()
+            self._hurry_elders()
         cut = await self.ending.carry_out(
             self.fleet.workers.drain,
             delay_s=self.fleet.settings.readiness_delay,
@@ -262,7 +263,7 @@ class Instance:
         self.accepting.set()
         self._start_answering(nursery)
         self.pools.changed.set()
-        nursery.start_soon(fleet.workers.take_back, heritage.workers(self._around.crew.board))
+        nursery.start_soon(fleet.workers.rows.take_back, heritage.workers(self._around.crew.board))
         cause = f"process {os.getpid()} has taken over from process {heritage.estate.pid}"
         self.events.add(EventKind.INSTANCE_STARTED, cause=cause)
 
@@ -286,13 +287,14 @@ class Instance:
         self.ending.ask_sooner()
         if self.passed_on:
             self.fleet.workers.lose_patience()
-            self._hurry_predecessor()
+            self._hurry_elders()
 
     def stop_without_limit(self) -> None:
         """Stop when the last exchange has ended, however long that takes."""
         self.ending.ask(Haste.NO_LIMIT)
 
-    def _hurry_predecessor(self) -> None:
+    def _hurry_elders(self) -> None:
         """A stop is meant for everybody who still serves clients of this instance."""
+        self.fleet.workers.rows.signal_elders(signal.SIGTERM)
         if self._around.heritage is not None:
             self._around.heritage.hurry_predecessor()

@@ -60,10 +60,14 @@ class AdoptedProcess:
         os.close(descriptor)
 
     def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: int) -> None:
+        """Send it; nothing where the process has ended already."""
         # By descriptor, since its number may be somebody else's when it has ended.
         if self._descriptor != ENDED:
             with suppress(OSError):
-                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+                signal.pidfd_send_signal(self._descriptor, number)
 
 
 class ProcessCrew:
@@ -93,6 +97,9 @@ class ProcessCrew:
             process_group=0,
         )
         return ChildProcess(child)
+
+    def lives(self, pid: int) -> bool:
+        return lives(pid)
 
     async def next_channel(self) -> KernelChannel:
         return await next_channel(self._listener)

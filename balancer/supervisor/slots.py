@@ -83,7 +83,7 @@ class Slot:
     def lost(self) -> None:
         """Forget the worker that was here."""
         self.process = None
-        self.has_plan = self.planned = self.hung = False
+        self.has_plan = self.planned = self.hung = self.leaving = False
         self.pulse = Pulse()
         if self.channel is not None:
             self.channel.close()

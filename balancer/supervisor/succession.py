@@ -5,7 +5,8 @@ process serving as before. Until then orders, health and sockets are ours: the s
 of everything, and uses none. How it prepares is in `heritage`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -64,14 +65,14 @@ class Outside(Protocol):
 class Affairs:
     """What is to be handed over, and whom it concerns.
 
-    `outside`: None where the instance is no process. `handles` and `rows`: of the instance. `lock`:
-    held by a reload, so that no two of either kind are under way.
+    `outside`: None where the instance is no process. `handles`: of the instance. `rows`: of the
+    board, those that a successor is to leave alone, for the time of the block. `lock`: held by a reload, so that no two of either kind are under way.
     `limit_s`: how long pools may take to become known. `pass_on`: end, because that process serves.
     """
 
     outside: Outside | None
     handles: Callable[[], list[tuple[Handle, object]]]
-    rows: Callable[[], set[int]]
+    rows: Callable[[], AbstractContextManager[Collection[int]]]
     limit_s: Callable[[], float]
     reception: Reception
     orders: Orders
@@ -161,20 +162,17 @@ class Succession:
         affairs, channel = self._affairs, successor.channel
         assert affairs.outside is not None
         send_handles(channel, [*affairs.handles(), *affairs.outside.handles()])
-        estate = Estate(
-            pid=affairs.pid,
-            document=affairs.orders.document(affairs.orders.ledger),
-            rows=tuple(affairs.rows()),
-        )
-        channel.send(estate)
-        word = await self._until_prepared(successor, affairs.limit_s() + PREPARE_S)
+        with affairs.rows() as rows:
+            document = affairs.orders.document(affairs.orders.ledger)
+            channel.send(Estate(pid=affairs.pid, document=document, rows=tuple(rows)))
+            word = await self._until_prepared(successor, affairs.limit_s() + PREPARE_S)
 
-        async def take(document: dict[str, object]) -> None:
-            await self._let_take_over(successor, document)
+            async def take(document: dict[str, object]) -> None:
+                await self._let_take_over(successor, document)
 
-        await affairs.orders.pass_on(take)
-        stopping = affairs.ending.asked.is_set()
-        affairs.pass_on(successor.pid)
+            await affairs.orders.pass_on(take)
+            stopping = affairs.ending.asked.is_set()
+            affairs.pass_on(successor.pid)
         if stopping:  # that was meant for whoever serves
             successor.stop()
         return word.version

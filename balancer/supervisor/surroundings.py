@@ -8,7 +8,7 @@ from balancer.config.settings import Settings
 from balancer.supervisor.crew import Crew
 from balancer.supervisor.heritage import Heritage
 from balancer.supervisor.reloading import Load
-from balancer.supervisor.slots import Process
+from balancer.supervisor.rows import Elder
 from balancer.supervisor.state_file import StateStore
 from balancer.supervisor.succession import Outside
 from balancer.supervisor.takeover import Adopted
@@ -40,6 +40,6 @@ class Surroundings:
     admin_listener: Sock | None = None
     sockets: Mapping[SocketKey, Sock] = field(default_factory=dict)
     adopted: Sequence[Adopted] = ()
-    strays: Mapping[int, Process] = field(default_factory=dict)
+    strays: Mapping[int, Elder] = field(default_factory=dict)
     outside: Outside | None = None
     heritage: Heritage | None = None

@@ -16,6 +16,7 @@ import trio
 from balancer.core.board import Board, OtherLayout
 from balancer.supervisor.introductions import Introduction, introduced
 from balancer.supervisor.processes import AdoptedProcess, lives
+from balancer.supervisor.rows import Elder
 from balancer.supervisor.slots import Process
 from balancer.worker.channel import Channel, ChannelClosed
 from balancer.worker.messages import Hello, SocketKey
@@ -63,10 +64,10 @@ class Orphans:
             )
         return found
 
-    def strays(self, adopted: Iterable[Adopted]) -> dict[int, Process]:
+    def strays(self, adopted: Iterable[Adopted]) -> dict[int, Elder]:
         """Who else still lives of those that have signed the board, by row."""
         rows = {each.row for each in adopted}
-        found: dict[int, Process] = {}
+        found: dict[int, Elder] = {}
         for row in range(1, self.board.used):
             pid = self.board.pid(row)
             if pid and row not in rows:

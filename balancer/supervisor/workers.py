@@ -4,7 +4,7 @@ It decides nothing about pools, and opens no socket; what is said to them is in 
 they say in `conversations`.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 
 import trio
@@ -12,6 +12,7 @@ import trio
 from balancer.core.board import Board
 from balancer.supervisor.broadcast import Owner
 from balancer.supervisor.conversations import Conversations
+from balancer.supervisor.rows import NoRow, Rows
 from balancer.supervisor.slots import Process, Slot
 from balancer.supervisor.watchdog import KILL_LOOKS, LOOK_S, START_LOOKS, Finding
 from balancer.worker.messages import Drain
@@ -30,14 +31,14 @@ class Workers(Conversations):
         board: Board,
         memory: object,
         launch: Callable[[int], Awaitable[Process]],
+        lives: Callable[[int], bool],
     ) -> None:
         super().__init__(owner, memory)
         self._board = board
         self._launch = launch
         self._ending = trio.Event()
         self._draining = self._passed_on = False
-        self._lent: set[int] = set()
-        self._taking_back = trio.CancelScope()
+        self.rows = Rows(board, self.slots, lives)
         self._tasks: trio.Nursery | None = None
 
     async def run(self) -> None:
@@ -51,7 +52,7 @@ class Workers(Conversations):
         """One more place; `process`: the worker that a supervisor before us has started for it."""
         taken = {slot.number for slot in self.slots}
         number = next(number for number in count() if number not in taken)
-        row = self._free_row() if row is None else row
+        row = self.rows.next() if row is None else row
         return self._add(Slot(number=number, row=row, process=process, has_plan=bool(process)))
 
     def _add(self, slot: Slot) -> Slot:
@@ -60,35 +61,6 @@ class Workers(Conversations):
             self._tasks.start_soon(self._keep, slot)
         return slot
 
-    def _free_row(self) -> int:
-        return self._board.free_row(self.rows)
-
-    @property
-    def rows(self) -> set[int]:
-        """The rows of the board that our workers write, and those of supervisors before us."""
-        return {slot.row for slot in self.slots} | self._lent
-
-    def lend(self, rows: Iterable[int]) -> None:
-        """Leave these rows to the workers of the supervisor before us, until they have ended."""
-        self._lent |= set(rows)
-
-    async def take_back(self, processes: Mapping[int, Process]) -> None:
-        """Count on for the workers of the supervisor before us, by row, when they have ended."""
-        with self._taking_back:
-            async with trio.open_nursery() as tasks:
-                for row in self._lent - processes.keys():
-                    self._take_back(row)
-                for row, process in processes.items():
-                    tasks.start_soon(self._take_back_after, row, process)
-
-    async def _take_back_after(self, row: int, process: Process) -> None:
-        await process.wait()
-        self._take_back(row)
-
-    def _take_back(self, row: int) -> None:
-        self._board.void(row)
-        self._lent.discard(row)
-
     def lose_patience(self) -> None:
         """Dismiss clients whose connection rests."""
         self.say(Drain(None))
@@ -96,7 +68,7 @@ class Workers(Conversations):
     def pass_on(self) -> None:
         """From now on another supervisor owns the board, and nobody follows our workers."""
         self._passed_on = True
-        self._taking_back.cancel()
+        self.rows.pass_on()
         self._ending.set()
 
     def adopt(self, there: Mapping[int, tuple[Process, int]]) -> None:
@@ -106,29 +78,46 @@ class Workers(Conversations):
         """
         ours = {row for _, row in there.values()}
         signed = (row for row in range(1, self._board.used) if self._board.pid(row))
-        self.lend(row for row in signed if row not in ours)
+        self.rows.lend(row for row in signed if row not in ours)
         for number in range(max(there, default=-1) + 1):
             self.add_slot(*there.get(number, ()))
         self.accepting = bool(there)
 
     def resize(self, wanted: int) -> None:
-        """Have so many slots; who is too many is to be told to drain, and nobody follows."""
-        staying = [slot for slot in self.slots if not slot.retiring]
+        """Have so many slots; who is too many is to be told to drain, and nobody follows.
+
+        Raises NoRow, and then nothing has changed.
+        """
+        self.check_room_for(wanted)
+        staying = self._staying()
         for slot in staying[wanted:]:
             slot.retiring = True
         for _ in range(wanted - len(staying)):
             self.add_slot()
 
+    def check_room_for(self, wanted: int) -> None:
+        """NoRow where there cannot be so many slots now."""
+        self.rows.check_room_for(wanted - len(self._staying()))
+
+    def _staying(self) -> list[Slot]:
+        return [slot for slot in self.slots if not slot.retiring]
+
     def follow(self, slot: Slot) -> None:
-        """Have another worker in the place of one that leaves on its own, at once."""
+        """Have another worker in the place of one that leaves on its own, at once if there is room."""
         if slot.leaving:
             return
         slot.leaving = True
         slot.planned = False
         if not self._is_last(slot):
-            self._log.warning("worker.leaves", worker=slot.label, effect="another one starts")
-            slot.retiring = True
-            self._add(Slot(number=slot.number, row=self._free_row(), restarts=slot.restarts))
+            try:
+                row = self.rows.next()
+            except NoRow as exc:
+                effect = f"another one starts when it has ended: {exc}"
+            else:
+                effect = "another one starts"
+                slot.retiring = True
+                self._add(Slot(number=slot.number, row=row, restarts=slot.restarts))
+            self._log.warning("worker.leaves", worker=slot.label, effect=effect)
         self.tell_accepts()
 
     # ---- one worker's life
@@ -227,7 +216,11 @@ class Workers(Conversations):
         return sum(slot.cut for slot in slots)
 
     async def _hear_out(self, slots: list[Slot], within_s: float) -> None:
-        """End those that cannot be told to: that serve nobody yet, or do not dial again in time."""
+        """End those that cannot be told to: that serve nobody yet, or do not dial again in time.
+
+        Of an instance that has handed over, those find the next supervisor where they dial, which has
+        them finish what they run.
+        """
 
         def silent() -> list[Process]:
             return [slot.process for slot in slots if slot.process and slot.channel is None]
@@ -235,6 +228,8 @@ class Workers(Conversations):
         for slot in slots:
             if slot.process is not None and not slot.has_plan:
                 slot.process.kill()
+        if self._passed_on and within_s:
+            return
         await self.answers.until(lambda: not silent(), within_s)
         for process in silent():
             process.kill()

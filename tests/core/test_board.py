@@ -23,9 +23,7 @@ from balancer.core.cells import Cells, owner_of
 
 def board_of(rows: int = 4, cells: int = 6) -> Board:
     board = lay_out(bytearray(board_bytes(rows, cells)), rows, cells)
-    for _ in range(1, rows):
-        used = set(range(1, board.used))
-        board.free_row(used)
+    board.give(rows - 1)
     return board
 
 
@@ -40,7 +38,7 @@ def test_two_views_of_one_memory_see_the_same() -> None:
     memory = bytearray(board_bytes(3, 5))
     ours = lay_out(memory, 3, 5)
     theirs = Board(memory)
-    number = ours.free_row(())
+    number = ours.give(1)
     row = theirs.row(number)
     row.in_flight[2] += 1
     assert ours.counts([2]) == [Counts(1, 0, 0)]
@@ -123,15 +121,15 @@ def test_a_dead_worker_leaves_its_totals_and_nothing_else() -> None:
 def test_a_row_is_given_to_one_at_a_time() -> None:
     board = lay_out(bytearray(board_bytes(4, 2)), 4, 2)
     assert board.used == 1
-    assert board.free_row(()) == 1
-    board.row(1).sign_on(7)
-    assert board.free_row({2}) == 3
-    board.row(3).sign_on(8)
-    with pytest.raises(LookupError, match="all 3 rows"):
-        board.free_row({2})
+    assert board.free_rows(()) == [1, 2, 3]
+    board.row(board.give(1)).sign_on(7)
+    assert board.used == 2
+    assert board.free_rows({2}) == [3]
+    board.row(board.give(3)).sign_on(8)
+    assert board.free_rows({2}) == []
     board.void(1)
-    assert board.free_row({2}) == 1
-    assert board.used == 4
+    assert board.free_rows({2}) == [1]
+    assert (board.give(1), board.used) == (1, 4)
 
 
 STEPS = st.lists(

@@ -7,7 +7,7 @@ from balancer.core.elsewhere import FRESH_MAX, Elsewhere
 def board_of(rows: int) -> Board:
     board = lay_out(bytearray(board_bytes(rows + 1, 64)), rows + 1, 64)
     for number in range(1, rows + 1):
-        assert board.free_row(range(number)) == number
+        board.give(number)
     return board
 
 
@@ -39,11 +39,11 @@ def test_nothing_new_is_no_news() -> None:
 
 def test_a_worker_that_joins_is_seen() -> None:
     board = lay_out(bytearray(board_bytes(4, 8)), 4, 8)
-    ours = Elsewhere(board.row(board.free_row(())))
+    ours = Elsewhere(board.row(board.give(1)))
     ours.watch([0])
     assert not ours.sees_any
     assert ours.news() is None
-    theirs = board.row(board.free_row({1}))
+    theirs = board.row(board.give(2))
     theirs.in_flight[0] += 2
     assert ours.news() == [2]
     board.void(theirs.number)

@@ -67,6 +67,22 @@ async def test_who_hands_over_has_no_limit_until_somebody_asks(autojump_clock: M
         assert trio.current_time() - began == pytest.approx(3, abs=1)
 
 
+async def test_a_worker_out_of_touch_finishes_what_it_runs_when_its_instance_hands_over(
+    autojump_clock: MockClock,
+) -> None:
+    """It finds the other process where it dials, which has it drain; ours hears no more of it."""
+    async with scene({"a": trickles(b"x" * 10, piece=1, every_s=1.0)}) as play:
+        client = await play.client()
+        await client.send(GET)
+        await trio.sleep(1)
+        play.stage.crew.unattended = True
+        play.stage.crew.processes[0].hang_up()
+        pass_on(play)
+        assert (await client.answer()).complete
+        play.stage.instance.stop_sooner()
+        play.stage.instance.stop_sooner()
+
+
 async def test_who_has_handed_over_obeys_saves_and_probes_no_more(
     autojump_clock: MockClock,
 ) -> None:

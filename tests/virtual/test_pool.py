@@ -31,7 +31,7 @@ LIMITS = PoolLimits(
 def board_of(workers: int = 2, cells: int = 101) -> Board:
     board = lay_out(bytearray(board_bytes(workers + 1, cells)), workers + 1, cells)
     for number in range(1, workers + 1):
-        board.free_row(range(number))
+        board.give(number)
     return board
 
 
