@@ -180,3 +180,7 @@ class Pool(Table):
     connections: Connections = Field(
         default=Connections(), description="Reuse of connections to backends."
     )
+    proxy_protocol: Literal["off", "v1", "v2"] = Field(
+        default="off",
+        description="Tell backends of the client in a PROXY header; each connection has one client.",
+    )

@@ -4,8 +4,9 @@ Decides nothing. What is known before the first byte stands here from the accept
 wants something before HTTP begins (`ListenerRules.prelude`) has it completed from there.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from balancer.core.backend import BackendId
 from balancer.core.trust import UNIX
 from balancer.proxy.service import ListenerRules
 from balancer.wire.proxy_protocol import Ends, Own, Unnamed
@@ -22,12 +23,14 @@ class Arrival:
     """One connection of a client.
 
     `client` and `client_port` are where it comes from, `local` where it came to, as `host:port`.
+    `backends`: where connections have been made that are for this client alone.
     """
 
     rules: ListenerRules
     client: str
     client_port: int
     local: str
+    backends: set[BackendId] = field(default_factory=set)
 
     def introduce(self, of: Ends | Unnamed | Own) -> None:
         """A proxy that is believed has said for whom it has connected."""
@@ -39,6 +42,14 @@ class Arrival:
                 self.client, self.client_port, self.local = UNKNOWN, 0, NOWHERE
             case Own():
                 pass
+
+    @property
+    def ends(self) -> Ends | None:
+        """The two ends of the connection, where both have addresses."""
+        host, _, port = self.local.rpartition(":")
+        if self.client in (UNIX, UNKNOWN) or not host:
+            return None
+        return Ends(self.client, self.client_port, host.strip("[]"), int(port))
 
     @property
     def scheme(self) -> bytes:

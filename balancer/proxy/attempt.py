@@ -4,6 +4,7 @@ Where the whole request has come already, one task does it all. Only a body that
 sent by a second task, so that an early answer reaches the client while the body goes up.
 """
 
+import errno
 from collections.abc import Awaitable
 
 import trio
@@ -19,6 +20,8 @@ from balancer.proxy.idle import UpstreamConnection
 from balancer.proxy.upload import Upload
 from balancer.telemetry.record import AttemptRecord
 from balancer.wire.dial import DialFailed, dial
+from balancer.wire.network import Sock
+from balancer.wire.proxy_protocol import header
 from balancer.wire.streams import send_now
 from balancer.wire.waiting import Interrupted
 
@@ -65,22 +68,42 @@ async def _ended(
 async def _connection_to(
     exchange: Exchange, view: BackendView, attempt: AttemptRecord, rest_max_s: float
 ) -> UpstreamConnection:
-    service = exchange.service
     now = attempt.began
-    connection = service.idle.take(view.id, now, rest_max_s) if rest_max_s else None
+    client = None if exchange.pool.limits.proxy_protocol is None else exchange.arrival
+    idle = exchange.service.idle
+    connection = idle.take(view.id, now, rest_max_s, client) if rest_max_s else None
     if connection is None:
-        deadline = now + exchange.pool.limits.connect_s
-        try:
-            sock = await dial(service.network, exchange.waiter, service.targets(view.id), deadline)
-        except DialFailed as exc:
-            raise AttemptFailed(exc.failure) from exc
-        except Interrupted as exc:
-            raise AttemptFailed(failure_of(exc, Failure.CONNECT_TIMEOUT)) from exc
-        connection = UpstreamConnection(sock, view.id, now)
+        connection = await _new_connection(exchange, view, now)
         attempt.connected = trio.current_time()
     connection.requests += 1
     attempt.reused = connection.reused
     return connection
+
+
+async def _new_connection(exchange: Exchange, view: BackendView, now: float) -> UpstreamConnection:
+    service, limits = exchange.service, exchange.pool.limits
+    deadline = now + limits.connect_s
+    try:
+        sock = await dial(service.network, exchange.waiter, service.targets(view.id), deadline)
+    except DialFailed as exc:
+        raise AttemptFailed(exc.failure) from exc
+    except Interrupted as exc:
+        raise AttemptFailed(failure_of(exc, Failure.CONNECT_TIMEOUT)) from exc
+    if limits.proxy_protocol is None:
+        return UpstreamConnection(sock, view.id, now)
+    try:
+        _introduce_client(sock, header(limits.proxy_protocol, exchange.arrival.ends))
+    except OSError as exc:
+        sock.close()
+        raise AttemptFailed(Failure.BROKEN) from exc
+    exchange.arrival.backends.add(view.id)
+    return UpstreamConnection(sock, view.id, now, client=exchange.arrival)
+
+
+def _introduce_client(sock: Sock, data: bytes) -> None:
+    """Send a PROXY header, in one piece as its text demands; a new connection has room for it."""
+    if send_now(sock, data) < len(data):
+        raise OSError(errno.ENOBUFS, "a new connection did not take a PROXY header")
 
 
 async def _talk(exchange: Exchange, connection: UpstreamConnection) -> tuple[int, bool]:

@@ -63,6 +63,7 @@ class ClientConnection(PlainClient):
     def end(self) -> None:
         """Close the connection."""
         self.service.connections -= 1
+        self.service.idle.close_of(self.arrival, self.arrival.backends)
         self.sock.close()
 
     # ---- in the lane ---------------------------------------------------------------------------

@@ -10,11 +10,17 @@ from balancer.wire.network import Sock
 
 
 class UpstreamConnection:
-    """An open connection to a backend. Its owner closes it or gives it to the idle ones."""
+    """An open connection to a backend. Whoever uses it closes it or gives it to the idle ones.
 
-    __slots__ = ("backend", "born", "buffer", "requests", "rested_since", "sock", "watch")
+    `client`: it carries the requests of that one client, and of nobody else; None: of all.
+    """
 
-    def __init__(self, sock: Sock, backend: BackendId, born: float) -> None:
+    __slots__ = ("backend", "born", "buffer", "client", "requests", "rested_since", "sock", "watch")
+
+    def __init__(
+        self, sock: Sock, backend: BackendId, born: float, client: object | None = None
+    ) -> None:
+        self.client = client
         self.sock = sock
         self.backend = backend
         self.born = born
@@ -34,10 +40,17 @@ class IdleConnections:
     def __init__(self) -> None:
         self._resting: dict[BackendId, list[UpstreamConnection]] = {}
 
-    def take(self, backend: BackendId, now: float, rest_max_s: float) -> UpstreamConnection | None:
-        """The one that rested shortest, if it still lives and rested at most `rest_max_s`."""
+    def take(
+        self, backend: BackendId, now: float, rest_max_s: float, client: object | None = None
+    ) -> UpstreamConnection | None:
+        """The one that rested shortest, if it still lives and rested at most `rest_max_s`.
+
+        One that is for all, or one that is for `client` alone.
+        """
         resting = self._resting.get(backend)
         while resting:
+            if resting[-1].client is not client and not _put_last(resting, client):
+                return None
             if now - resting[-1].rested_since > rest_max_s:
                 return None
             connection = resting.pop()
@@ -47,13 +60,20 @@ class IdleConnections:
         return None
 
     def give(self, connection: UpstreamConnection, limits: PoolLimits, now: float) -> None:
-        """Keep a connection whose answer was whole, or close it where a limit says so."""
+        """Keep a connection whose answer was whole, or close it where a limit says so.
+
+        Where there are too many for one client each, the one that rested longest goes.
+        """
         resting = self._resting.setdefault(connection.backend, [])
         old = limits.age_max_s and now - connection.born >= limits.age_max_s
         used = limits.requests_max and connection.requests >= limits.requests_max
-        if old or used or connection.buffer or len(resting) >= limits.idle_max:
+        full = len(resting) >= limits.idle_max
+        makes_room = connection.client is not None and resting
+        if old or used or connection.buffer or (full and not makes_room):
             connection.sock.close()
             return
+        if full:
+            resting.pop(0).sock.close()
         connection.rested_since = now
         resting.append(connection)
 
@@ -67,6 +87,15 @@ class IdleConnections:
         """Close what rests for backends that take no new attempts."""
         for backend in backends:
             for connection in self._resting.pop(backend, []):
+                connection.sock.close()
+
+    def close_of(self, client: object, backends: Iterable[BackendId]) -> None:
+        """Close what rests at these backends for one client alone, who is gone."""
+        for backend in backends:
+            resting = self._resting.get(backend, [])
+            theirs = [connection for connection in resting if connection.client is client]
+            for connection in theirs:
+                resting.remove(connection)
                 connection.sock.close()
 
     def sweep(self, now: float, limits_of: Callable[[BackendId], PoolLimits | None]) -> None:
@@ -88,11 +117,22 @@ class IdleConnections:
         self.close_for(list(self._resting))
 
 
+def _put_last(resting: list[UpstreamConnection], client: object | None) -> bool:
+    """Move the last connection for that client to the end; False where there is none."""
+    for at in range(len(resting) - 1, -1, -1):
+        if resting[at].client is client:
+            resting.append(resting.pop(at))
+            return True
+    return False
+
+
 def _may_stay(connection: UpstreamConnection, limits: PoolLimits, now: float) -> bool:
     rested = now - connection.rested_since
     age = now - connection.born
     return (
         rested < limits.idle_timeout_s
+        # Begun as the pool's connections begin now; a reload may have changed that.
+        and (connection.client is None) is (limits.proxy_protocol is None)
         and (not limits.age_max_s or age < limits.age_max_s)
         and _lives(connection.sock)
     )

@@ -20,6 +20,7 @@ from balancer.core.policies import Policy, spares_trials
 from balancer.core.seat import Seat
 from balancer.core.snapshot import PoolSnapshot, why_none
 from balancer.core.tally import Tally
+from balancer.wire.proxy_protocol import Version
 from healthcheck.core.verdict import Evidence
 
 # How old the counts of others may be where there are too many to read them before every pick.
@@ -32,7 +33,10 @@ worker has ejected the backend and waits for a word about it."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolLimits:
-    """Times in seconds; `idle_max` is per backend; 0 requests or age means no limit."""
+    """Times in seconds; `idle_max` is per backend; 0 requests or age means no limit.
+
+    `proxy_protocol`: each connection begins with such a header, and carries one client only.
+    """
 
     connect_s: float
     response_s: float
@@ -42,6 +46,7 @@ class PoolLimits:
     age_max_s: float
     requests_max: int
     retry_after_s: int
+    proxy_protocol: Version | None = None
 
 
 class Pool:

@@ -100,6 +100,7 @@ def limits_of(pool: PoolSettings) -> PoolLimits:
         age_max_s=pool.connections.max_age,
         requests_max=pool.connections.max_requests,
         retry_after_s=max(1, round(pool.health.interval)) if pool.health else 5,
+        proxy_protocol=None if pool.proxy_protocol == "off" else pool.proxy_protocol,
     )
 
 

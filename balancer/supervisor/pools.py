@@ -12,7 +12,6 @@ from typing import Protocol
 
 import trio
 
-from balancer.config.pool_settings import Health
 from balancer.config.pool_settings import Pool as PoolSettings
 from balancer.config.settings import Settings
 from balancer.core.backend import BackendId
@@ -23,6 +22,7 @@ from balancer.supervisor.events import EventLog
 from balancer.supervisor.joining import Joining
 from balancer.supervisor.pool_book import PoolBook
 from balancer.supervisor.pool_events import PoolEvents
+from balancer.supervisor.probes import Checks, checks_of
 from balancer.supervisor.watching import Watching
 from healthcheck.core.health_table import Change
 from healthcheck.core.verdict import Evidence, Verdict
@@ -257,12 +257,12 @@ class Pools:
 
     def _watch(self, name: str) -> None:
         """Probe what is to be probed of the pool, serving or to come, and nothing else of it."""
-        wanted: dict[str, Health] = {}
+        wanted: dict[str, Checks] = {}
         to_come = None if self._joining is None else self._joining.books.get(name)
         for book in (to_come, self.books.get(name)):
-            health = None if book is None else book.settings.health
-            if book is not None and health is not None:
-                wanted |= {a: health for a, entry in book.entries.items() if entry.admin.probed}
+            checks = None if book is None else checks_of(book.settings)
+            if book is not None and checks is not None:
+                wanted |= {a: checks for a, entry in book.entries.items() if entry.admin.probed}
         self._watching.watch(name, wanted)
 
 

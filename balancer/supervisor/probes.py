@@ -1,12 +1,37 @@
-"""From health settings to the probes and plans that the monitor runs."""
+"""From the settings of a pool to the probes and plans that the monitor runs."""
 
-from balancer.config.pool_settings import Health
+from typing import NamedTuple
+
+from balancer.config.pool_settings import Health, Pool
 from balancer.core.address import parse_address
+from balancer.wire.proxy_protocol import own_header
 from healthcheck.core.schedule import ProbePlan
 from healthcheck.probing import Probe
 from healthcheck.probing.http import HttpCheck, http_probe
 from healthcheck.probing.place import Place
 from healthcheck.probing.tcp import tcp_probe
+
+
+class Checks(NamedTuple):
+    """All that makes up the probes of a pool's backends.
+
+    `greeting` is sent before anything else, where the backends want something of the kind.
+    """
+
+    health: Health
+    greeting: bytes = b""
+
+
+def checks_of(pool: Pool) -> Checks | None:
+    """How the backends of a pool are probed, if they are.
+
+    A port of its own for probes is another service, which is told no PROXY header.
+    """
+    if pool.health is None:
+        return None
+    if pool.proxy_protocol == "off" or pool.health.port is not None:
+        return Checks(pool.health)
+    return Checks(pool.health, own_header(pool.proxy_protocol))
 
 
 def plan_of(health: Health) -> ProbePlan:
@@ -18,10 +43,15 @@ def plan_of(health: Health) -> ProbePlan:
     )
 
 
-def probe_of(health: Health, address: str) -> Probe:
+def probe_of(checks: Checks, address: str) -> Probe:
     """The probe of one backend."""
-    parsed = parse_address(address)
-    place = Place(host=parsed.host, port=health.port or parsed.port, path=parsed.path)
+    health, parsed = checks.health, parse_address(address)
+    place = Place(
+        host=parsed.host,
+        port=health.port or parsed.port,
+        path=parsed.path,
+        greeting=checks.greeting,
+    )
     if health.type == "tcp":
         return tcp_probe(place)
     return http_probe(_check_of(health), place)

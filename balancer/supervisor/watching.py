@@ -7,9 +7,8 @@ wanted already is left alone, so its pace and a probe under way go on.
 import random
 from collections.abc import Callable, Mapping
 
-from balancer.config.pool_settings import Health
 from balancer.core.backend import BackendId
-from balancer.supervisor.probes import plan_of, probe_of
+from balancer.supervisor.probes import Checks, plan_of, probe_of
 from healthcheck.core.verdict import Verdict
 from healthcheck.monitor import Monitor, Pace
 
@@ -27,9 +26,9 @@ class Watching:
         self.monitor = Monitor(on_verdict=self._on_verdict, pace=self._pace_of, rng=rng)
         self._verdict = verdict
         self._pace = pace
-        self._watched: dict[str, tuple[BackendId, Health]] = {}
+        self._watched: dict[str, tuple[BackendId, Checks]] = {}
 
-    def watch(self, pool: str, wanted: Mapping[str, Health]) -> None:
+    def watch(self, pool: str, wanted: Mapping[str, Checks]) -> None:
         """Probe these addresses of the pool so, and nothing else of it."""
         backends = {address: BackendId(pool, address) for address in wanted}
         keys = {f"{pool} {address}": address for address in wanted}
@@ -43,8 +42,8 @@ class Watching:
             if self._watched.get(key) != watched:
                 # What other settings asked for is no answer to these: a probe under way is dropped.
                 self._watched[key] = watched
-                health = wanted[address]
-                self.monitor.watch(key, plan_of(health), probe_of(health, address))
+                checks = wanted[address]
+                self.monitor.watch(key, plan_of(checks.health), probe_of(checks, address))
 
     def _on_verdict(self, key: str, verdict: Verdict) -> None:
         watched = self._watched.get(key)

@@ -95,6 +95,8 @@ class Worker:
             if known is None:
                 service.pools[snapshot.name] = self._new_pool(snapshot, pool)
             else:
+                if known.limits.proxy_protocol != pool.limits.proxy_protocol:
+                    service.idle.close_for(self._resting_of(snapshot.name))
                 known.limits = pool.limits
                 known.base_ejection_s = pool.base_ejection_s
                 if known.snapshot.policy != snapshot.policy:

@@ -9,7 +9,7 @@ pool to keep, and what is left of a probe when it ends is closed here.
 
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import httpcore
@@ -72,7 +72,7 @@ class HttpCheck:
 def http_probe(check: HttpCheck, place: Place) -> Probe:
     """A probe of `place`; `check.port` goes before the port of the place."""
     if check.port is not None and place.path is None:
-        place = Place(host=place.host, port=check.port)
+        place = replace(place, port=check.port)
     request = _request(check, place)
     transport = _Transport(place, _tls_context(check), _server_name(check, request))
     expectation = Expectation(

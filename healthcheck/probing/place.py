@@ -8,11 +8,15 @@ import trio
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A host (name or literal address) and port, or the path of a unix socket."""
+    """A host (name or literal address) and port, or the path of a unix socket.
+
+    `greeting` is sent first, on every connection, as whoever listens there expects it.
+    """
 
     host: str = "localhost"
     port: int = 80
     path: str | None = None
+    greeting: bytes = b""
     family: int | None = field(init=False)
     """That of a literal address; None where it takes more than the kernel to connect."""
 
@@ -27,11 +31,23 @@ class Place:
 
 
 async def connect(place: Place) -> trio.socket.SocketType:
-    """A connection to `place`; OSErrors are the kernel's or the resolver's, or one of several.
+    """A connection to `place`, greeted; OSErrors are the kernel's or the resolver's, or one of several.
 
     A literal address needs neither a resolver nor a race between addresses, which together cost
     more than the connection itself.
     """
+    sock = await _connected(place)
+    try:
+        unsent = place.greeting
+        while unsent:
+            unsent = unsent[await sock.send(unsent) :]
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _connected(place: Place) -> trio.socket.SocketType:
     if place.path is not None:
         return (await trio.open_unix_socket(place.path)).socket
     if place.family is None:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 import trustme
 
 from healthcheck.core.verdict import Outcome, Verdict
@@ -474,3 +475,24 @@ def resolver(error: OSError) -> None:
             raise error
 
     trio.socket.set_custom_hostname_resolver(Failing())
+
+
+# ---- what is sent first --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["http", "tcp"])
+async def test_a_greeting_comes_before_anything_else(kind: str) -> None:
+    heard: list[bytes] = []
+
+    async def note(stream: trio.SocketStream) -> None:
+        while not heard or (kind == "http" and b"\r\n\r\n" not in heard[0]):
+            heard[:] = [b"".join(heard) + await stream.receive_some()]
+        await stream.send_all(OK)
+
+    async with backend(note) as place:
+        greeted = Place(host=place.host, port=place.port, greeting=b"PROXY UNKNOWN\r\n")
+        probe = tcp_probe(greeted) if kind == "tcp" else http_probe(HttpCheck(), greeted)
+        assert (await probe()).outcome is Outcome.PASS
+        await trio.testing.wait_all_tasks_blocked(0.01)
+    rest = b"" if kind == "tcp" else b"GET / HTTP/1.1\r\n"
+    assert heard[0].startswith(b"PROXY UNKNOWN\r\n" + rest)

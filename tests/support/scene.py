@@ -80,11 +80,16 @@ async def scene(
     seed: int = 1,
     store: StateStore | None = None,
     latency_s: float = 0.0,
+    greeted: bool = False,
 ) -> AsyncIterator[Scene]:
-    """Backends a, b, … with their scripts, and a balancer in front of them that accepts clients."""
+    """Backends a, b, … with their scripts, and a balancer in front of them that accepts clients.
+
+    `greeted`: connections to the backends begin with a PROXY header.
+    """
     network = MemoryNetwork(seed=seed, latency_s=latency_s)
     backends = {
-        name: VirtualBackend(network, ADDRESSES[name], script) for name, script in scripts.items()
+        name: VirtualBackend(network, ADDRESSES[name], script, greeted=greeted)
+        for name, script in scripts.items()
     }
     async with trio.open_nursery() as nursery:
         for backend in backends.values():

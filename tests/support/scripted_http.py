@@ -75,6 +75,21 @@ class Line:
                 return False
         return True
 
+    async def proxy_header(self) -> bytes | None:
+        """Take a PROXY header off the stream, by the text of its specification; None at an end."""
+        if not await self.holds(len(b"PROXY UNKNOWN\r\n")):
+            return None
+        if self.buffer.startswith(b"PROXY "):
+            eol = await self.find_eol(0)
+            size = None if eol is None else eol + 2
+        else:
+            head = await self.holds(16)
+            size = 16 + int.from_bytes(self.buffer[14:16], "big") if head else None
+        if size is None or not await self.holds(size):
+            return None
+        header, self.buffer = self.buffer[:size], self.buffer[size:]
+        return header
+
     async def find_eol(self, start: int) -> int | None:
         """Where the line that begins at `start` ends; None: it never does."""
         while (found := self.buffer.find(b"\r\n", start)) < 0:

@@ -159,6 +159,8 @@ class VirtualBackend:
     script: Script
     idle_s: float | None = None  # how long a kept connection may rest; None: for ever
     backlog: int = 128
+    greeted: bool = False  # each connection begins with a PROXY header, kept in `greetings`
+    greetings: list[bytes] = field(default_factory=list)
     refuses: bool = False  # starts without listening; restart() ends that
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
@@ -240,6 +242,11 @@ class VirtualBackend:
 
     async def _converse(self, line: Line, number: int) -> None:
         try:
+            if self.greeted:
+                greeting = await line.proxy_header()
+                if greeting is None:
+                    return
+                self.greetings.append(greeting)
             while (request := await self._next_request(line)) is not None:
                 self.requests.append(request)
                 if not await self.script(line, request):
