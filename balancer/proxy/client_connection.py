@@ -33,6 +33,7 @@ from balancer.telemetry.record import ExchangeRecord
 from balancer.wire.lane import Ride
 from balancer.wire.network import Sock
 from balancer.wire.streams import READ_BYTES_MAX, PeerClosed, linger, receive, receive_head
+from balancer.wire.tls_socket import WantsWrite
 from balancer.wire.waiting import Interrupted, Waiter
 
 # One is usual; more in pieces is somebody playing.
@@ -85,6 +86,9 @@ class ClientConnection(PlainClient):
                             try:
                                 data = receive(READ_BYTES_MAX)
                                 break
+                            except WantsWrite:
+                                self._handover = Unread(b"")
+                                return True
                             except BlockingIOError:
                                 continue
                     except Interrupted:

@@ -8,6 +8,7 @@ import select
 import trio
 
 from balancer.rehearsal.descriptor import MemorySock
+from balancer.rehearsal.memory_tls import carrier_of
 from balancer.wire.network import Sock
 
 
@@ -19,11 +20,12 @@ class MemoryEdges:
         self._sleeper: trio.lowlevel.Task | None = None
 
     def add(self, sock: Sock) -> None:
-        if not isinstance(sock, MemorySock):
+        own = carrier_of(sock)
+        if not isinstance(own, MemorySock):
             raise TypeError(f"{sock!r} is not a socket of the memory network")
-        sock.edges = self
-        if sock.is_readable():
-            self.notice(sock)
+        own.edges = self
+        if own.is_readable():
+            self.notice(own)
 
     def notice(self, sock: MemorySock) -> None:
         """There is something to read, or the end."""

@@ -6,6 +6,7 @@ names, links and faults are set; `as_seen_from()` gives the same world to a prog
 
 import errno
 import socket
+import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -17,10 +18,12 @@ from balancer.rehearsal.descriptor import MemorySock, fail
 from balancer.rehearsal.edges import MemoryEdges
 from balancer.rehearsal.hosts import Host, World
 from balancer.rehearsal.links import Link
+from balancer.rehearsal.memory_tls import MemoryEngine, MemoryTls, carrier_of
 from balancer.rehearsal.tcp_socket import TcpSock
 from balancer.rehearsal.trio_sockets import installed
 from balancer.rehearsal.unix_socket import UnixSock
 from balancer.wire.network import Network, Sock, SockAddr
+from balancer.wire.tls_socket import prepared
 
 
 class HostNetwork(Network):
@@ -57,6 +60,19 @@ class HostNetwork(Network):
 
     def edges(self) -> MemoryEdges:
         return MemoryEdges()
+
+    def coded(
+        self,
+        sock: Sock,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+    ) -> MemoryTls:
+        engine = MemoryEngine(
+            sock, prepared(context), server_side=server_side, server_hostname=server_hostname
+        )
+        return MemoryTls(engine, sock)
 
     async def resolve(self, host: str, port: int) -> tuple[tuple[int, SockAddr], ...]:
         """Look the name up in the table of names; socket.gaierror when it is not there."""
@@ -126,9 +142,10 @@ class MemoryNetwork(HostNetwork):
 
 
 def _own(sock: Sock) -> MemorySock:
-    if not isinstance(sock, MemorySock):
+    own = carrier_of(sock)
+    if not isinstance(own, MemorySock):
         raise TypeError(f"{sock!r} is not a socket of the memory network")
-    return sock
+    return own
 
 
 def _plain(name: str) -> str:

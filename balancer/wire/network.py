@@ -6,11 +6,13 @@ Sockets are raw, non-blocking stream sockets: try the call first, wait only on B
 
 import select
 import socket
+import ssl
 from typing import Protocol, TypeAlias
 
 import trio
 
 from balancer.wire.pipes import Pipes
+from balancer.wire.tls_socket import Engine, KernelTls, prepared
 
 SockAddr: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | str
 """What connect() and bind() take: (host, port) for IPv4, four values for IPv6, a path for unix."""
@@ -32,6 +34,19 @@ class Sock(Protocol):
     def getpeername(self) -> object: ...
     def getsockname(self) -> object: ...
     def fileno(self) -> int: ...
+
+
+class TlsSock(Sock, Protocol):
+    """A socket whose bytes are coded. Before `do_handshake` has returned nothing else is called."""
+
+    def do_handshake(self) -> None:
+        """Go on exchanging keys. BlockingIOError (`WantsWrite`: when to call again), OSError."""
+        ...
+
+    @property
+    def engine(self) -> Engine:
+        """What is known of the coding: version, cipher, certificates, whether it was resumed."""
+        ...
 
 
 class Network(Protocol):
@@ -64,6 +79,20 @@ class Network(Protocol):
     def pipes(self, source: Sock, sink: Sock) -> Pipes | None:  # noqa: ARG002 - a network without
         """The pipes through which the kernel moves bytes between these two; None: copy them."""
         return None
+
+    def coded(
+        self,
+        sock: Sock,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+    ) -> TlsSock:
+        """`sock` with TLS on it, to be used in its place: it owns the connection now. OSError.
+
+        Its descriptor stays the same, and so does whoever watches it.
+        """
+        ...
 
     async def resolve(self, host: str, port: int) -> tuple[tuple[int, SockAddr], ...]:
         """Addresses of a name as (family, sockaddr), best first; OSError when there is none."""
@@ -141,6 +170,25 @@ class KernelNetwork:
     def pipes(self, source: Sock, sink: Sock) -> Pipes | None:
         # These types and no others: what is sent on a TLS socket must not go past its coding.
         return self._pipes if type(source) in _PLAIN and type(sink) in _PLAIN else None
+
+    def coded(
+        self,
+        sock: Sock,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+    ) -> TlsSock:
+        assert isinstance(sock, socket.socket)
+        return KernelTls(
+            prepared(context).wrap_socket(
+                sock,
+                server_side=server_side,
+                server_hostname=server_hostname,
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=False,
+            )
+        )
 
     async def resolve(self, host: str, port: int) -> tuple[tuple[int, SockAddr], ...]:
         found = await trio.to_thread.run_sync(

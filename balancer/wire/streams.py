@@ -9,6 +9,7 @@ import trio
 
 from balancer.core.message import BadMessage
 from balancer.wire.network import Sock
+from balancer.wire.tls_socket import WantsWrite
 from balancer.wire.waiting import Interrupted, Waiter
 
 # What one read takes at most: four of the pieces that TLS and most backends write.
@@ -31,6 +32,8 @@ async def receive(sock: Sock, waiter: Waiter, deadline: float) -> bytes:
     while True:
         try:
             return sock.recv(READ_BYTES_MAX)
+        except WantsWrite:
+            await waiter.writable(sock, deadline)
         except BlockingIOError:
             await waiter.readable(sock, deadline)
 

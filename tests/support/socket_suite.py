@@ -5,8 +5,17 @@ errnos and order on both.
 """
 
 from tests.support.socket_bench import CASES, Bench, Case, attempt
-from tests.support.socket_cases import connecting, edges, ending, sending, vanishing, waiting
+from tests.support.socket_cases import (
+    coded,
+    connecting,
+    edges,
+    ending,
+    sending,
+    vanishing,
+    waiting,
+)
 
 __all__ = ["CASES", "Bench", "Case", "attempt"]
 
-GROUPS = (connecting, edges, sending, ending, waiting, vanishing)  # importing them fills CASES
+# Importing them fills CASES.
+GROUPS = (connecting, edges, sending, ending, waiting, vanishing, coded)

@@ -1,0 +1,281 @@
+"""A connection whose bytes are coded by TLS, as a `Sock` that behaves like any other.
+
+Decides what the calls of a socket mean where there is a coding between: whose turn it is when one
+would block, what an end is and what a truncation. It waits for nothing; certificates, names and
+versions are the context's, and the first exchange of keys is in `handshake`.
+"""
+
+import errno
+import fcntl
+import socket
+import ssl
+import struct
+import termios
+from contextlib import suppress
+from typing import Literal, NoReturn, Protocol
+
+# What OpenSSL puts into one record; more of an answer is offered to it piece by piece.
+RECORD_BYTES_MAX = 16 * 1024
+# What is kept of what has come while we say that we end.
+HELD_BYTES_MAX = 1024 * 1024
+_NOTHING = b"\0\0\0\0"
+
+
+class WantsWrite(BlockingIOError):
+    """The call goes on when the socket can be written, whatever the call was."""
+
+
+class TlsBroken(ConnectionError):
+    """The coding is broken, or refused by the peer; str() says how. Nothing more can be said on it."""
+
+
+class Truncated(TlsBroken):
+    """The connection has ended without the end of what was said on it: somebody may have cut it."""
+
+
+class Engine(Protocol):
+    """What codes and decodes: OpenSSL on a socket, or on buffers in memory; errors are `ssl`'s."""
+
+    @property
+    def context(self) -> ssl.SSLContext: ...
+    @property
+    def session_reused(self) -> bool | None: ...
+    def do_handshake(self) -> None: ...
+    def read(self, size: int, /) -> bytes: ...
+    def write(self, data: bytes | memoryview, /) -> int: ...
+    def unwrap(self) -> object: ...
+    def version(self) -> str | None: ...
+    def cipher(self) -> tuple[str, str, int] | None: ...
+    def selected_alpn_protocol(self) -> str | None: ...
+    def getpeercert(self, binary_form: Literal[True], /) -> bytes | None: ...
+
+
+class Carrier(Protocol):
+    """The connection below, as far as the coding leaves it alone."""
+
+    def close(self) -> None: ...
+    def getsockopt(self, level: int, option: int, /) -> int: ...
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None: ...
+    def getpeername(self) -> object: ...
+    def getsockname(self) -> object: ...
+    def fileno(self) -> int: ...
+
+
+class Coded:
+    """`balancer.wire.network.TlsSock` but for what the two kinds of engines do each in its way.
+
+    What a send did not take has to be offered again first: it may be coded already.
+    """
+
+    def __init__(self, engine: Engine, below: Carrier) -> None:
+        self.engine = engine
+        self.below = below
+        self._read = engine.read
+        self._write = engine.write
+        self._held = b""  # read for somebody who only wanted to look
+        self._trouble: OSError | None = None
+        self._over = False  # the peer has said that it ends
+        self._shut = False  # so have we
+        self._cut = False
+        self._offered: bytes | None = None  # coded, and not gone yet
+
+    def more_has_come(self) -> bool:
+        """Whether a read may find more, at the cost of a small call."""
+        raise NotImplementedError
+
+    def shut_below(self, how: int) -> None:
+        """Shut the connection that carries the coding."""
+        raise NotImplementedError
+
+    def do_handshake(self) -> None:
+        """Go on exchanging keys. BlockingIOError: call again; TlsBroken."""
+        try:
+            self.engine.do_handshake()
+        except ssl.SSLWantReadError:
+            raise BlockingIOError(errno.EAGAIN, "nothing has come") from None
+        except ssl.SSLWantWriteError:
+            raise WantsWrite(errno.EAGAIN, "the socket is full") from None
+        except ssl.SSLError as exc:
+            raise broken(exc) from exc
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        """As of any socket: what is shorter than `size` is all that had come."""
+        if flags & socket.MSG_PEEK:
+            # OpenSSL shows nothing that it does not give away; tickets and the like are nothing.
+            self._held = self._held or self._decoded(size)
+            return self._held[:size]
+        if self._held:
+            data, self._held = self._held[:size], self._held[size:]
+        else:
+            data = self._decoded(size)
+        if len(data) == size or not data or not self.more_has_come():
+            return data
+        pieces, got = [data], len(data)
+        with suppress(OSError):  # what is broken still is when all of this has been taken
+            while got < size and (data := self._decoded(size - got)):
+                pieces.append(data)
+                got += len(data)
+        return b"".join(pieces)
+
+    def _decoded(self, size: int) -> bytes:
+        if self._trouble is not None:
+            raise self._trouble
+        if self._over and self.fileno() >= 0:
+            return b""
+        try:
+            data = self._read(size)
+        except ssl.SSLWantReadError:
+            raise BlockingIOError(errno.EAGAIN, "nothing has come") from None
+        except ssl.SSLWantWriteError:
+            raise WantsWrite(errno.EAGAIN, "keys are to be changed first") from None
+        except ssl.SSLZeroReturnError:
+            data = b""
+        except ValueError:
+            raise OSError(errno.EBADF, "the socket is closed") from None
+        except ssl.SSLError as exc:
+            self._trouble = broken(exc)
+            self._end_below()
+            raise self._trouble from exc
+        if not data and size:
+            self._over = True
+            self._end_below()
+        return data
+
+    def _end_below(self) -> None:
+        """Whatever still comes does not count, and whoever waits for an edge is to have one."""
+        with suppress(OSError):
+            self.shut_below(socket.SHUT_RD)
+
+    def send(self, data: bytes | bytearray | memoryview, /) -> int:
+        """As of any socket; but what was not taken is to be offered again before anything else."""
+        if self._shut:
+            raise BrokenPipeError(errno.EPIPE, "we have said that we end")
+        offered = self._offered
+        if offered is not None and data[: len(offered)] != offered:
+            raise TlsBroken(errno.EPIPE, "other bytes than those that were not taken")
+        sent, view = 0, memoryview(data)
+        piece = view[:RECORD_BYTES_MAX]
+        try:
+            while True:
+                sent += self._write(piece)
+                self._offered = None
+                if sent == len(data):
+                    return sent
+                piece = view[sent : sent + RECORD_BYTES_MAX]
+        except ssl.SSLWantWriteError:
+            if self._offered is None:
+                self._offered = bytes(piece)
+            if sent:
+                return sent
+            raise BlockingIOError(errno.EAGAIN, "the socket is full") from None
+        except ValueError:
+            raise OSError(errno.EBADF, "the socket is closed") from None
+        except ssl.SSLError as exc:
+            raise broken(exc) from exc
+
+    def shutdown(self, how: int, /) -> None:
+        """Say that we end, if it can be said now, and shut the connection below.
+
+        OpenSSL throws away what has come and breaks off when it says so; therefore it is read before.
+        """
+        if how != socket.SHUT_RD and not self._shut:
+            self._hold()
+            self._say_end()
+        self.shut_below(how)
+
+    def _hold(self) -> None:
+        pieces, got = [self._held], len(self._held)
+        with suppress(OSError):
+            while got < HELD_BYTES_MAX and (data := self._decoded(RECORD_BYTES_MAX)):
+                pieces.append(data)
+                got += len(data)
+        self._held = b"".join(pieces)
+
+    def _say_end(self) -> None:
+        if self._shut:
+            return
+        self._shut = True
+        if self._offered is not None:
+            return  # half of a record is on its way, and nothing can come behind it
+        try:
+            self.engine.unwrap()
+            self._over = True
+        except ssl.SSLWantReadError:
+            pass  # it would like to hear the peer's end as well
+        except ssl.SSLError as exc:
+            self._trouble = self._trouble or broken(exc)
+        except (OSError, ValueError):
+            pass
+
+    def close(self) -> None:
+        """Say that we end, unless the close is to be a cut, and close the connection below."""
+        if self.below.fileno() >= 0 and not self._cut:
+            self._say_end()
+        self.below.close()
+
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None:
+        """As of any socket; a close that does not linger is a cut, which must not look like an end."""
+        self.below.setsockopt(level, option, value)
+        if (level, option) == (socket.SOL_SOCKET, socket.SO_LINGER):
+            self._cut = isinstance(value, bytes) and struct.unpack("ii", value) == (1, 0)
+
+    def getsockopt(self, level: int, option: int, /) -> int:
+        return self.below.getsockopt(level, option)
+
+    def getpeername(self) -> object:
+        return self.below.getpeername()
+
+    def getsockname(self) -> object:
+        return self.below.getsockname()
+
+    def fileno(self) -> int:
+        return self.below.fileno()
+
+    # What no coded connection does: it is there already.
+
+    def accept(self) -> NoReturn:
+        raise OSError(errno.EINVAL, "it is connected")
+
+    def bind(self, _: object, /) -> None:
+        raise OSError(errno.EINVAL, "it is connected")
+
+    def listen(self, _: int, /) -> None:
+        raise OSError(errno.EINVAL, "it is connected")
+
+    def connect_ex(self, _: object, /) -> int:
+        return errno.EISCONN
+
+
+class KernelTls(Coded):
+    """OpenSSL on the socket itself."""
+
+    def __init__(self, engine: ssl.SSLSocket) -> None:
+        super().__init__(engine, engine)
+        self._socket = engine
+        self._number = engine.fileno()
+
+    def more_has_come(self) -> bool:
+        # To ask costs a fifth of a read that would block.
+        if self._socket.pending():
+            return True
+        return fcntl.ioctl(self._number, termios.FIONREAD, _NOTHING) != _NOTHING
+
+    def shut_below(self, how: int) -> None:
+        socket.socket.shutdown(self._socket, how)
+
+
+def prepared(context: ssl.SSLContext) -> ssl.SSLContext:
+    """The context, made to tell a truncation from an end, which Python has it confuse."""
+    if context.options & ssl.OP_IGNORE_UNEXPECTED_EOF:
+        context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    return context
+
+
+def broken(exc: ssl.SSLError) -> TlsBroken:
+    """What has become of the connection, in one line."""
+    if isinstance(exc, ssl.SSLEOFError):
+        return Truncated(errno.ECONNRESET, "the connection ended without close_notify")
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return TlsBroken(errno.EPROTO, f"certificate: {exc.verify_message}")
+    reason = (exc.reason or exc.strerror or "unknown").lower().replace("_", " ")
+    return TlsBroken(errno.EPROTO, reason)
