@@ -14,7 +14,8 @@ WORDS = [
     *NAMES, *VALUES, *STARTS, *STATUS_LINES, b"0\r\n\r\n", b"\r\n", b"\r\n\r\n", b"1\r\na\r\n", b"0\r\n",
     b";a=b", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n", b"HTTP/1.1 100 Continue\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"hello",
-    b"[[listeners]]\n", b"[pools.web]\n", b' = "', b"{", b"}", b"[", b"]", b"'", b'"', b"#", b"\\u0000",
+    b"PROXY ", b"TCP4 ", b"TCP6 ", b"UNKNOWN", b" 65535", b"192.0.2.1", b"::1", b"\x21\x11\0\x0c",
+    b"\x20\0\0\0", b"\x03\0\x04", b"[[listeners]]\n", b"[pools.web]\n", b' = "', b"{", b"}", b"[", b"]", b"'", b'"', b"#", b"\\u0000",
     b"1e400", b"nan", b"true", b"1979-05-27", b"-1", b"${X}",
 ]  # fmt: skip
 

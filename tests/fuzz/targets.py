@@ -8,8 +8,19 @@ from collections.abc import Callable, Mapping
 
 from balancer.core.message import BadMessage, Fields
 from balancer.wire.chunks import ChunkReader, chunk
+from balancer.wire.proxy_protocol import (
+    V1_BYTES_MAX,
+    V2_BYTES_MAX,
+    BadHeader,
+    Ends,
+    Introduction,
+    Own,
+    header,
+    introduction,
+)
 from tests.core.test_chunks import h11_decodes
 from tests.core.test_config_fuzz import judge
+from tests.core.test_proxy_protocol import SIGNATURE
 from tests.fuzz.edge import answers_passed, requests_passed
 from tests.fuzz.peers import (
     Seen,
@@ -111,6 +122,40 @@ def _decoded(pieces: list[bytes]) -> tuple[bytes, int, Fields] | None:
     return None
 
 
+def proxy_headers(data: bytes) -> None:
+    """A header ends where it says, whatever is behind it and however much of it has come."""
+    said = _introduced(data)
+    sizes = range(1, len(data), len(data) // 8 + 1)
+    if said is None:
+        assert not any(_introduced(data[:size]) for size in sizes)
+        return
+    for size in (*sizes, said.size - 1, said.size):
+        early = _introduced(data[:size])
+        assert early is None if size < said.size else early == said
+    if data[:1] == b"P":
+        line, end, _ = data.partition(b"\r\n")
+        assert end
+        assert said.size == len(line) + 2 <= V1_BYTES_MAX
+        words = line.split(b" ")
+        assert (words[1] == b"UNKNOWN") is (said.of == Own())
+    else:
+        assert data[:12] == SIGNATURE
+        assert said.size == 16 + int.from_bytes(data[14:16], "big") <= V2_BYTES_MAX
+        assert said.of == Own() or data[12] == 0x21
+    if isinstance(said.of, Ends):
+        for version in ("v1", "v2"):
+            anew = header(version, said.of)
+            assert introduction(anew + data) == Introduction(said.of, len(anew))
+
+
+def _introduced(data: bytes) -> Introduction | None:
+    """What the header says; None where it is refused, or not whole."""
+    try:
+        return introduction(data) if data else None
+    except BadHeader:
+        return None
+
+
 def config(data: bytes) -> None:
     """Settings, or errors that have a place; and settings can be written and read again."""
     judge(data.decode("utf-8", "surrogateescape"))
@@ -129,5 +174,6 @@ TARGETS: Mapping[str, Target] = {
     "requests": requests,
     "answers": answers,
     "chunks": chunks,
+    "proxy_headers": proxy_headers,
     "config": config,
 }

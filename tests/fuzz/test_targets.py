@@ -85,6 +85,11 @@ PLANTED: list[tuple[str, str, object]] = [
     ("answers", "tests.fuzz.edge.downstream_framing", lambda framing, _: framing),
     ("chunks", "balancer.wire.chunks._SIZE_LINE", re.compile(rb"(\s*[0-9A-Fa-f]{1,15}\s*)((?:;.*)?)\Z")),
     ("chunks", "balancer.wire.chunks.parse_trailer_line", lambda _: (b"a", b"b")),
+    (
+        "proxy_headers",
+        "balancer.wire.proxy_protocol._V1",
+        re.compile(rb"PROXY (?:(TCP4|TCP6) (\S+) (\S+) (\S+) (\S+)|UNKNOWN.*)\r?\n"),
+    ),
     ("config", "tests.core.test_config_fuzz.effective_toml", lambda _: "workers = 2"),
 ]  # fmt: skip
 
