@@ -43,7 +43,7 @@ from balancer.supervisor.state_file import (
 from balancer.supervisor.successor import command_of_this_process
 from balancer.supervisor.surroundings import Surroundings
 from balancer.supervisor.takeover import Orphans, gather, orphans_are_left
-from balancer.telemetry.line_sink import FileSink
+from balancer.telemetry.line_sink import FileSink, is_unread, open_place
 from balancer.telemetry.logs import configure, get_logger
 from balancer.wire.network import KernelNetwork
 from balancer.worker.memory import board_in, new_memory
@@ -130,6 +130,8 @@ def _run(given: _Given, heritage: Heritage | None, stack: ExitStack) -> int:
     else:
         premises = stack.enter_context(inherited_premises(admin, heritage, command))
         heritage.settle = partial(premises.settle, holder)
+    logs = FileSink(os.dup(2))
+    _configure_logs(_log_plan(settings), logs)
     _check_access_log(settings)
     binds = [listener.bind for listener in settings.listeners]
     found = _Found(
@@ -139,8 +141,6 @@ def _run(given: _Given, heritage: Heritage | None, stack: ExitStack) -> int:
         store=FileStateStore(Path(admin.state)) if admin.state else MemoryStateStore(),
         activated=given_listeners(os.environ, pid=os.getpid(), binds=binds),
     )
-    logs = FileSink(os.dup(2))
-    _configure_logs(_log_plan(settings), logs)
     trio.run(_main, given, found, logs)
     return 0
 
@@ -227,14 +227,18 @@ async def _write_as_settings_say(instance: Instance, logs: FileSink) -> None:
 
 
 def _check_access_log(settings: Settings) -> None:
-    """Say now what workers would find out: that the access log cannot be written."""
+    """Say now what workers would find out: that it cannot be written, or that nobody reads it."""
     access = settings.log.access
     if access in {"off", "stdout"}:
         return
     try:
-        os.close(os.open(access, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640))
+        place = open_place(access)
     except OSError as exc:
         raise cannot_open("log.access", Path(access), exc) from exc
+    if is_unread(place):
+        effect = "lines wait in it, and are dropped when it is full, until somebody reads"
+        _log.warning("access_log.unread", because=f"nobody reads the pipe {access}", effect=effect)
+    os.close(place)
 
 
 def _log_plan(settings: Settings) -> LogPlan:

@@ -6,6 +6,8 @@ room again. Several processes may write to one place: no line is written into an
 """
 
 import contextlib
+import errno
+import fcntl
 import math
 import os
 import select
@@ -43,7 +45,7 @@ class FileSink:
 
     def __init__(self, target: int | str) -> None:
         self._path = target if isinstance(target, str) else None
-        self._fd = _open(target) if isinstance(target, str) else target
+        self._fd = open_place(target) if isinstance(target, str) else target
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self.dropped = 0
@@ -110,15 +112,30 @@ class FileSink:
         if self._path is None:
             return
         with contextlib.suppress(OSError):
-            fd = _open(self._path)
+            fd = open_place(self._path)
             try:
                 os.dup2(fd, self._fd, inheritable=False)
             finally:
                 os.close(fd)
 
 
-def _open(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+def open_place(path: str) -> int:
+    """Open a path to write lines to, without waiting for anybody. OSError.
+
+    A pipe that nobody reads is opened for reading, too (fifo(7)): lines wait in it for whoever comes.
+    """
+    flags = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        return os.open(path, flags | os.O_WRONLY, 0o640)
+    except OSError as exc:
+        if exc.errno != errno.ENXIO:
+            raise
+        return os.open(path, flags | os.O_RDWR, 0o640)
+
+
+def is_unread(place: int) -> bool:
+    """Whether nobody has read the pipe that was opened so, until then."""
+    return fcntl.fcntl(place, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -128,7 +145,7 @@ def _write_all(fd: int, data: bytes) -> None:
             try:
                 view = view[os.write(fd, view) :]
             except BlockingIOError:
-                # A pipe that whoever shares it has set to non-blocking: this thread may wait for it.
+                # A pipe that is full, and does not block: this thread may wait for it.
                 room = select.poll()
                 room.register(fd, select.POLLOUT)
                 room.poll()

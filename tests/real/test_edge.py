@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import os
 import re
 import shutil
 import signal
@@ -331,6 +332,17 @@ def test_a_slow_reader_holds_back_the_backend(tmp_path: Path) -> None:
             assert balancer.resident_kib() - before < 4 * 1024
             row = next(iter(balancer.status().values()))
             assert row["in_flight"] == 1
+
+
+def test_a_pipe_that_nobody_reads_yet_may_be_the_access_log(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "access.log")
+    with running(tmp_path, 1, top="workers = 1") as (balancer, _):
+        assert "access_log.unread" in balancer.log()
+        with socket.create_connection(("127.0.0.1", balancer.port)) as sock:
+            sock.sendall(b"GET /early HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert sock.recv(1000).startswith(b"HTTP/1.1 200")
+        with balancer.access.open("rb", buffering=0) as reader:
+            assert json.loads(reader.read(1000))["path"] == "/early"
 
 
 def test_no_file_is_needed(tmp_path: Path) -> None:

@@ -12,7 +12,13 @@ import trio.testing
 from trio.testing import wait_all_tasks_blocked
 
 from balancer.telemetry import line_sink
-from balancer.telemetry.line_sink import FLUSH_BYTES, WAITING_BYTES_MAX, FileSink, MemorySink
+from balancer.telemetry.line_sink import (
+    FLUSH_BYTES,
+    WAITING_BYTES_MAX,
+    FileSink,
+    MemorySink,
+    is_unread,
+)
 
 LINE = b"x" * 1023 + b"\n"
 
@@ -243,6 +249,49 @@ async def test_a_path_that_cannot_be_reopened_keeps_the_old_file(tmp_path: Path)
     await sink.flush()
     assert (tmp_path / "gone" / "log").read_bytes() == b"kept\n"
     os.close(sink._fd)
+
+
+async def test_a_pipe_that_nobody_reads_yet_holds_up_nobody_and_keeps_its_lines(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "log"
+    os.mkfifo(path)
+    sink = FileSink(str(path))
+    assert is_unread(sink._fd)
+    sink.write(b"early\n")
+    await sink.flush()
+    with path.open("rb", buffering=0) as reader:
+        assert reader.read(100) == b"early\n"
+        sink.reopen()
+        assert not is_unread(sink._fd)
+        sink.write(b"late\n")
+        await sink.flush()
+        assert reader.read(100) == b"late\n"
+    os.close(sink._fd)
+
+
+async def test_a_pipe_whose_reader_comes_back_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    sink = FileSink(str(path))
+    os.close(reader)
+    sink.write(b"lost\n")
+    await sink.flush()
+    assert sink.dropped == 1
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    sink.write(b"kept\n")
+    await sink.flush()
+    assert b"kept\n" in os.read(reader, 100)
+    os.close(reader)
+    os.close(sink._fd)
+
+
+async def test_a_place_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "log"))
+        with pytest.raises(OSError, match="No such device"):
+            FileSink(str(tmp_path / "log"))
 
 
 async def test_a_descriptor_that_was_given_is_not_reopened(pipe: tuple[int, int]) -> None:
