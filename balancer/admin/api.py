@@ -77,8 +77,10 @@ def _document(request: AdminRequest) -> AdminReply:
 
 def _template_of(path: str) -> tuple[str, dict[str, str]]:
     """The operation's path and what its places hold, decoded: an address may hold slashes."""
-    segments = path.split("/")[1:]
+    before, *segments = path.split("/")
     parts: dict[str, str] = {}
+    if before:
+        return path, parts  # no path, but what a proxy is asked, or nonsense
     if segments[:2] == ["v1", "pools"]:
         if len(segments) > 2:
             parts["pool"] = _decoded(segments[2])

@@ -98,14 +98,16 @@ def _checked(values: dict[str, object], known: Inputs) -> dict[str, object]:
         if key not in known:
             names = ", ".join(sorted(known)) or "none"
             raise _bad(f"unknown key {shown(key)}; known here: {names}")
-        _check_value(key, value, known[key])
+        values[key] = _fitting(key, value, known[key])
     for key, wanted in known.items():
         if wanted.needed and key not in values:
             raise _bad(f"the body needs {wanted.needed}")
     return values
 
 
-def _check_value(key: str, value: object, wanted: Input) -> None:
+def _fitting(key: str, value: object, wanted: Input) -> object:
+    if wanted.kind is int and isinstance(value, float) and value.is_integer():
+        value = int(value)  # to JSON, 2.0 is as whole as 2
     # bool is an int to Python, and `"weight": true` is a mistake
     if type(value) is not wanted.kind:
         said = value if isinstance(value, str) else json.dumps(value)
@@ -114,6 +116,7 @@ def _check_value(key: str, value: object, wanted: Input) -> None:
         least = wanted.least or 0
         if not least <= value <= wanted.most:
             raise _bad(f"{key} {_cut(str(value))} is not from {least} to {wanted.most}")
+    return value
 
 
 def _from_text(key: str, text: str, wanted: Input | None) -> object:

@@ -91,6 +91,13 @@ async def test_another_spelling_of_an_address_is_the_same_backend() -> None:
     assert control.rows["localhost:9003"]["admin"] == "draining"
 
 
+@pytest.mark.parametrize("weight", [b"2", b"2.0", b"2e0", b"0.2e1"])
+async def test_a_weight_may_be_written_as_json_writes_whole_numbers(weight: bytes) -> None:
+    control = FakeControl()
+    assert (await ask(control, "POST", f"{ONE}/weight", b'{"weight": %b}' % weight)).status == 200
+    assert repr(control.rows[A]["weight"]) == "2"
+
+
 async def test_a_weight_is_set() -> None:
     control = FakeControl()
     assert (await ask(control, "POST", f"{ONE}/weight", {"weight": 0})).status == 200
@@ -177,6 +184,9 @@ async def test_stop_is_begun_and_answered(body: object, now: bool) -> None:
         ("/v1/pools/web/backends", {"address": "a:1", "weight": 1001}, "not from 0 to 1000"),
         (f"{ONE}/weight", {}, "needs a 'weight' from 0 to 1000"),
         (f"{ONE}/weight", {"weight": -1}, "not from 0 to 1000"),
+        (f"{ONE}/weight", b'{"weight": 1e308}', "is not from 0 to 1000"),
+        (f"{ONE}/weight", b'{"weight": 1e999}', "a whole number, not Infinity"),
+        (f"{ONE}/weight", b'{"weight": NaN}', "a whole number, not NaN"),
         (f"{ONE}/drain", {"weight": 1}, "known here: none"),
         ("/v1/pools/web/backends", b"[" * 100_000, "the body is not JSON"),
     ],
@@ -235,6 +245,10 @@ async def test_a_content_type_may_name_its_charset() -> None:
         "/v2/status",
         "//v1/status",
         "/v1/status/",
+        "x/v1/status",
+        "http://x/v1/status",
+        "*",
+        "",
     ],
 )
 async def test_an_unknown_path_is_told_what_there_is(path: str) -> None:
