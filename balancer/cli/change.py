@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from balancer.cli.client import Answered, Fields, Instance, as_refused, backend_path, say_done
-from balancer.cli.exits import refused
+from balancer.cli.exits import only_partly, refused
 from balancer.cli.place import admin_option
 from balancer.cli.running import running_lines
 from balancer.core.ledger import WEIGHT_MAX
@@ -98,4 +98,6 @@ def _change(command: Callable[[], Fields]) -> Any:
         if not isinstance(cut, list) or not cut:
             raise as_refused(refusal) from refusal
         raise refused("\n".join([f"{refusal}:", *running_lines(cut)])) from refusal
+    except KeyboardInterrupt:
+        raise only_partly("no longer waiting; ask 'balancer status' what was done") from None
     say_done(answer)

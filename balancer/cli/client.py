@@ -19,6 +19,7 @@ from urllib.parse import quote
 import click
 
 from balancer.cli.exits import Failed, only_partly, refused, unreachable
+from balancer.core.wording import shown
 
 # An instance confirms within 2 s or names who has not; the rest is for a machine under load.
 ANSWER_S = 10.0
@@ -183,10 +184,18 @@ def peer_pid(sock: socket.socket) -> int:
 
 def backend_path(pool: str, address: str | None = None, verb: str | None = None) -> str:
     """The API's path of a pool's backends, of one backend, or of one command on it."""
-    path = f"/v1/pools/{quote(pool, safe='')}/backends"
+    path = f"/v1/pools/{quoted(pool)}/backends"
     if address is not None:
-        path += f"/{quote(address, safe='')}"
+        path += f"/{quoted(address)}"
     return path if verb is None else f"{path}/{verb}"
+
+
+def quoted(name: str) -> str:
+    """A name of the command line, as a part of a path or a query."""
+    try:
+        return quote(name, safe="")
+    except UnicodeEncodeError:
+        raise refused(f"{shown(name)} is no UTF-8 text, so nothing has that name") from None
 
 
 def say_done(answer: Fields) -> None:

@@ -4,6 +4,8 @@ from enum import IntEnum
 
 import click
 
+from balancer.cli.terminal import printable
+
 
 class Exit(IntEnum):
     """What the shell is told. 2 (usage) is click's own."""
@@ -29,7 +31,8 @@ class Failed(click.ClickException):
 
     def show(self, file: object = None) -> None:  # noqa: ARG002 - click's signature
         """Say it on stderr, without click's "Error:": the sentence is whole."""
-        click.echo(f"balancer: {self.message}", err=True)
+        lines = (printable(line) for line in self.message.split("\n"))
+        click.echo("balancer: " + "\n".join(lines), err=True)
 
 
 def refused(sentence: str) -> Failed:

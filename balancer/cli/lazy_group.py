@@ -1,5 +1,6 @@
 """A click group that knows its commands by name and help, and imports one only when it is called."""
 
+import errno
 import os
 import sys
 from collections.abc import Mapping
@@ -8,6 +9,11 @@ from importlib import import_module
 from typing import Any
 
 import click
+
+from balancer.cli.exits import only_partly
+
+# A full disk, or one that is broken, behind `balancer status > FILE`.
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +31,7 @@ class LazyCommand:
 
 
 class LazyGroup(click.Group):
-    """Lists commands in the order given; colour and broken pipes are settled here for all."""
+    """Lists commands in the order given; colour and what cannot be written are settled here for all."""
 
     def __init__(self, *args: Any, lazy: Mapping[str, LazyCommand], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -55,12 +61,38 @@ class LazyGroup(click.Group):
         # https://no-color.org; click does not look at it
         if os.environ.get("NO_COLOR"):
             ctx.color = False
+        open_standard_streams()
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            # `balancer events | head`: the reader has enough. What is still buffered goes nowhere,
-            # or Python would complain about it at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _write_nowhere()  # `balancer events | head`: the reader has enough
             return None
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            _write_nowhere()
+            why = os.strerror(error.errno or 0)
+            raise only_partly(
+                f"cannot write the output: {why}; what was to be done is done"
+            ) from error
         return result
+
+
+def open_standard_streams() -> None:
+    """Have something behind each of 0, 1 and 2, also where the caller has closed them.
+
+    Or the next file or socket that is opened would get what is written there.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - until the end
+
+
+def _write_nowhere() -> None:
+    """Let what is still buffered go nowhere, or Python would complain about it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,11 +2,10 @@
 
 import json
 import time
-from urllib.parse import quote
 
 import click
 
-from balancer.cli.client import Answered, Fields, Instance, as_refused
+from balancer.cli.client import Answered, Fields, Instance, as_refused, quoted
 from balancer.cli.exits import Exit, Failed
 from balancer.cli.place import admin_option
 
@@ -97,7 +96,7 @@ def _stop_unless_away(failure: Failed) -> None:
 
 
 def _seen(instance: Instance, pool: str | None) -> Fields:
-    query = "" if pool is None else f"?pool={quote(pool, safe='')}"
+    query = "" if pool is None else f"?pool={quoted(pool)}"
     try:
         return instance.get(f"/v1/status{query}")
     except Answered as refusal:

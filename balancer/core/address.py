@@ -96,6 +96,8 @@ def _unix(text: str) -> Address:
 
 
 def _refuse_what_is_no_address(text: str) -> None:
+    if not text.isprintable():
+        raise AddressError(f"{shown(text)}: it has a character that cannot be printed")
     if not text:
         raise AddressError("an address is missing; write host:port, like 10.0.0.1:8080")
     if text.startswith("/"):

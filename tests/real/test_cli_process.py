@@ -5,6 +5,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -258,3 +259,80 @@ def test_a_lock_that_cannot_be_made_is_told_by_its_setting(tmp_path: Path) -> No
     said = refused_start(tmp_path, state=str(tmp_path / "state.json"))
     lock = tmp_path / "state.json.lock"
     assert said == f"balancer: cannot open the lock of admin.state, {lock}: Is a directory\n"
+
+
+# ---- what a command cannot read or write
+
+
+@pytest.mark.parametrize("words", [["status"], ["status", "--json"], ["ready", "web", A]])
+def test_output_that_cannot_be_written_is_told_and_is_no_refusal(
+    instance: AdminInstance, words: list[str]
+) -> None:
+    instance.control.rows[A]["admin"] = "draining"
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*BALANCER, "--admin", str(instance.path), *words],
+            stdout=full, stderr=subprocess.PIPE, check=False, timeout=30,
+        )  # fmt: skip
+    assert done.returncode == 4
+    assert done.stderr == (
+        b"balancer: cannot write the output: No space left on device; what was to be done is done\n"
+    )
+    assert instance.control.rows[A]["admin"] == ("ready" if words[0] == "ready" else "draining")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("words", ["status", "status --json", "ready web 127.0.0.1:9001"])
+def test_a_closed_stream_is_no_mistake(instance: AdminInstance, words: str, closed: str) -> None:
+    command = f"{sys.executable} -m balancer --admin {instance.path} {words} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_nothing_is_opened_where_a_standard_stream_was_closed(tmp_path: Path) -> None:
+    """Or a socket or a state file would get what is meant for a terminal or a log."""
+    code = (
+        "import os; from balancer.cli.lazy_group import open_standard_streams as opened; opened();"
+        "print(os.open('/', os.O_RDONLY), [os.readlink(f'/proc/self/fd/{n}') for n in (0, 1, 2)],"
+        f" file=open({str(tmp_path / 'said')!r}, 'w'))"
+    )
+    command = [sys.executable, "-c", code]
+    subprocess.run(["sh", "-c", '"$@" <&- >&- 2>&-', "sh", *command], check=True, timeout=30)
+    first, _, rest = (tmp_path / "said").read_text().partition(" ")
+    assert int(first) > 2
+    assert rest == "['/dev/null', '/dev/null', '/dev/null']\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status", b"\xff"],
+        ["drain", "web", b"\xff"],
+        ["drain", b"\xff", A],
+        ["add", b"\xff", A],
+        ["remove", "web", b"\xff\xfe"],
+    ],
+)
+def test_bytes_that_are_no_text_name_nothing(
+    instance: AdminInstance, words: list[str | bytes]
+) -> None:
+    done = subprocess.run(
+        [*BALANCER, "--admin", str(instance.path), *words],
+        capture_output=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(b"balancer: ")
+    assert b"'\\udcff" in done.stderr
+
+
+def test_ctrl_c_during_an_order_leaves_open_what_was_done(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(path))
+        silent.listen()
+        process = start("ready", "web", A, "--admin", str(path))
+        with process, silent.accept()[0]:
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=20)
+    assert process.returncode == 4
+    assert said == b"balancer: no longer waiting; ask 'balancer status' what was done\n"
