@@ -32,14 +32,39 @@ _REWRITTEN_UP = HOP_BY_HOP | {
     b"expect",
     b"max-forwards",
 }
-# A stranger's claims, or names that some frameworks route by or turn into CGI variables (httpoxy).
-_DROPPED_UP = frozenset({b"proxy", b"x-original-url", b"x-rewrite-url"})
+# A stranger's claims, names that some frameworks route by or turn into CGI variables (httpoxy), and
+# what belongs to an upgrade that is never passed on (RFC 7540 3.2.1).
+_DROPPED_UP = frozenset({b"http2-settings", b"proxy", b"x-original-url", b"x-rewrite-url"})
 _REWRITTEN_DOWN = HOP_BY_HOP | {b"content-length", b"x-request-id"}
-# What never passes as it came, of a stranger's request and of an answer (beside names with `_`, up).
+# What never passes as it came, of a stranger's request and of an answer (beside odd names, up).
 NEVER_COPIED_UP = _REWRITTEN_UP | _DROPPED_UP | {b"forwarded"}
 NEVER_COPIED_DOWN = _REWRITTEN_DOWN
-# Naming these in Connection must not take the framing or the routing away (RFC 9110 7.6.1).
-_NEVER_NOMINATED = frozenset({b"host", b"content-length", b"transfer-encoding"})
+# No options of one connection (RFC 9110 7.6.1): who takes one of these away changes where a message
+# ends, to whom it goes, who asks for it, or what it means.
+FOR_ALL_RECIPIENTS = frozenset(
+    {
+        b"authorization",
+        b"cache-control",
+        b"content-encoding",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"cookie",
+        b"forwarded",
+        b"host",
+        b"origin",
+        b"range",
+        b"set-cookie",
+        b"via",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+        b"x-request-id",
+    }
+)
+# CGI and what is like it write every other character as `_`, so that X.Real.IP becomes X-Real-IP.
+_SAFE_NAME = re.compile(rb"[0-9A-Za-z-]+\Z")
 # RFC 9110 6.5.1: a trailer may not change framing, routing, authentication or how content is read.
 _NOT_IN_TRAILERS = (
     HOP_BY_HOP
@@ -62,6 +87,9 @@ _NOT_IN_TRAILERS = (
         b"www-authenticate",
     }
 )
+_NOT_IN_TRAILERS_PREFIXES = (b"proxy-", b"x-forwarded-", b"x-http-", b"x-original-", b"x-rewrite-")
+# Whoever adds trailers to the head would read another message: no sender means well by these.
+REFUSED_IN_TRAILERS = frozenset({b"connection", b"content-length", b"host", b"transfer-encoding"})
 _CONDITIONAL = frozenset({b"expect", b"max-forwards"})
 _FORWARDS_DIGITS_MAX = 9
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}\Z")
@@ -87,20 +115,24 @@ def request_id_of(head: RequestHead, *, trusted: bool, made: bytes) -> bytes:
 
 def request_bytes(head: RequestHead, framing: Framing, hop: Hop) -> bytes:
     """The head that goes to the backend, end of head included."""
-    nominated = _nominated(head.fields)
+    ends_here = _ends_here(head.fields)
     kept: dict[bytes, list[bytes]] = {}
     out = [b"%s %s HTTP/1.1" % (head.method.encode("ascii"), head.target.encode("ascii"))]
     out.append(b"Host: " + hop.host)
     for name, value in head.fields:
         lower = name.lower()
-        if lower in _REWRITTEN_UP or lower in nominated:
+        if lower in _REWRITTEN_UP or lower in ends_here:
             kept.setdefault(lower, []).append(value)
-        elif lower in _DROPPED_UP or b"_" in lower or (lower == b"forwarded" and not hop.trusted):
+        elif (
+            lower in _DROPPED_UP
+            or _SAFE_NAME.match(name) is None
+            or (lower == b"forwarded" and not hop.trusted)
+        ):
             continue
         else:
             out.append(name + b": " + value)
     if not kept.keys().isdisjoint(_CONDITIONAL):
-        out.extend(_conditional(kept, nominated, head))
+        out.extend(_conditional(kept, ends_here, head))
     out.extend(_forwarded(kept if hop.trusted else {}, hop))
     out.append(b"Via: 1.%d %s" % (head.minor, PSEUDONYM))
     out.extend(_framing_lines(framing))
@@ -108,14 +140,14 @@ def request_bytes(head: RequestHead, framing: Framing, hop: Hop) -> bytes:
 
 
 def _conditional(
-    sent: dict[bytes, list[bytes]], nominated: frozenset[bytes], head: RequestHead
+    sent: dict[bytes, list[bytes]], ends_here: frozenset[bytes], head: RequestHead
 ) -> list[bytes]:
     """The fields that go on as they are, changed, or not at all, as the request is."""
     out: list[bytes] = []
     # HTTP/1.0 has no interim answers, so an expectation of one must be ignored (RFC 9110 10.1.1).
-    if head.minor >= 1 and b"expect" not in nominated:
+    if head.minor >= 1 and b"expect" not in ends_here:
         out.extend(b"Expect: " + value for value in sent.get(b"expect", ()))
-    if b"max-forwards" not in nominated:
+    if b"max-forwards" not in ends_here:
         forwards = sent.get(b"max-forwards", ())
         out.extend(b"Max-Forwards: " + _one_less(value, head.method) for value in forwards)
     return out
@@ -155,11 +187,11 @@ def response_bytes(
     `connection` is the option to send, if any; `head_length` the Content-Length of an answer that
     has no body of its own (HEAD, 304); `date` when it came, where it does not say so itself.
     """
-    nominated = _nominated(head.fields)
+    ends_here = _ends_here(head.fields)
     out = [b"HTTP/1.1 %d %s" % (head.status, head.reason)]
     for name, value in head.fields:
         lower = name.lower()
-        if lower not in _REWRITTEN_DOWN and lower not in nominated:
+        if lower not in _REWRITTEN_DOWN and lower not in ends_here:
             out.append(name + b": " + value)
     out.append(b"Via: 1.%d %s" % (head.minor, PSEUDONYM))
     if not head.interim:
@@ -189,7 +221,11 @@ def trailer_bytes(trailers: Fields) -> bytes:
     out = [b"0"]
     for name, value in trailers:
         lower = name.lower()
-        if lower not in _NOT_IN_TRAILERS and b"_" not in lower:
+        if not (
+            lower in _NOT_IN_TRAILERS
+            or lower.startswith(_NOT_IN_TRAILERS_PREFIXES)
+            or _SAFE_NAME.match(name) is None
+        ):
             out.append(name + b": " + value)
     return b"\r\n".join(out) + b"\r\n\r\n"
 
@@ -202,6 +238,11 @@ def _framing_lines(framing: Framing) -> list[bytes]:
     return []
 
 
-def _nominated(fields: Fields) -> frozenset[bytes]:
+def nominated(fields: Fields) -> frozenset[bytes]:
+    """The options of Connection, in lower case: fields of those names are for this hop alone."""
     values = [value for name, value in fields if name.lower() == b"connection"]
-    return frozenset(tokens(values)) - _NEVER_NOMINATED if values else frozenset()
+    return frozenset(tokens(values)) if values else frozenset()
+
+
+def _ends_here(fields: Fields) -> frozenset[bytes]:
+    return nominated(fields) - FOR_ALL_RECIPIENTS

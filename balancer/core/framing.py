@@ -4,15 +4,18 @@ Stricter than the RFC demands of a recipient: whatever two readers could frame d
 refused, never repaired.
 """
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
-from balancer.core.message import BadMessage, Fields, RequestHead, ResponseHead, tokens
+from balancer.core.message import TOKEN, BadMessage, Fields, RequestHead, ResponseHead, tokens
 
 # 2^63-1 has 19 digits; anything longer is an attack on somebody's integer.
 LENGTH_DIGITS_MAX = 18
 # RFC 9110 15.3.5 and 15.4.5: the final statuses whose answers end with their head.
 BODILESS = frozenset({204, 304})
+# A name, and any parameters of it (RFC 9112 7); chunked may not be applied twice.
+_CODING = re.compile(rb"(?!chunked\b)%b(?:[\t ]*;[^,]*)?" % TOKEN)
 
 
 class BodyKind(Enum):
@@ -39,48 +42,70 @@ UNTIL_CLOSE = Framing(BodyKind.UNTIL_CLOSE)
 
 def request_framing(head: RequestHead) -> Framing:
     """Frame a request's body; BadMessage 400 or 501 where it is not plain (RFC 9112 6.1, 6.3)."""
-    length, codings = _length_and_codings(head.fields, 400)
-    if codings is None:
-        return NO_BODY if length is None else Framing(BodyKind.LENGTH, length)
-    if length is not None:
+    lengths, codings = head.values(b"content-length"), head.values(b"transfer-encoding")
+    if lengths and codings:
         raise BadMessage(400, "Content-Length and Transfer-Encoding together may be read two ways")
-    if head.minor == 0:
+    if codings and head.minor == 0:
         raise BadMessage(400, "Transfer-Encoding does not exist in HTTP/1.0")
-    if codings != [b"chunked"]:
-        raise BadMessage(501, "the only transfer coding understood here is chunked")
-    return CHUNKED
+    if codings:
+        if not _is_chunked(codings):
+            raise _coding_refused(codings)
+        return CHUNKED
+    return Framing(BodyKind.LENGTH, _length(lengths, 400)) if lengths else NO_BODY
 
 
 def response_framing(head: ResponseHead, method: str) -> Framing:
     """Frame the body of the answer to a `method` request; BadMessage 502 where it is not plain."""
-    length, codings = _length_and_codings(head.fields, 502)
-    if length is not None and codings is not None:
+    lengths, codings = head.values(b"content-length"), head.values(b"transfer-encoding")
+    if lengths and codings:
         raise BadMessage(502, "the answer has both Content-Length and Transfer-Encoding")
+    length = _length(lengths, 502) if lengths else 0
+    if head.interim and announces_body(head):
+        raise BadMessage(502, "an interim answer announces a body")
     if method == "HEAD" or head.interim or head.status in BODILESS:
         return NO_BODY
-    if codings is None:
-        return UNTIL_CLOSE if length is None else Framing(BodyKind.LENGTH, length)
+    if lengths:
+        return Framing(BodyKind.LENGTH, length)
+    if not codings:
+        return UNTIL_CLOSE
     if head.minor == 0:
         raise BadMessage(502, "the answer uses Transfer-Encoding in HTTP/1.0")
-    if codings != [b"chunked"]:
+    if not _is_chunked(codings):
         raise BadMessage(502, "the answer has a transfer coding other than chunked")
     return CHUNKED
 
 
-def _length_and_codings(fields: Fields, status: int) -> tuple[int | None, list[bytes] | None]:
-    length: int | None = None
-    codings: list[bytes] | None = None
-    for name, value in fields:
-        lower = name.lower()
-        if lower == b"content-length":
-            if length is not None:
-                raise BadMessage(status, "Content-Length is given twice")
-            if not value.isdigit() or len(value) > LENGTH_DIGITS_MAX:
-                raise BadMessage(status, "Content-Length is not a plain number of bytes")
-            length = int(value)
-        elif lower == b"transfer-encoding":
-            codings = (codings or []) + (tokens([value]) or [b""])
-    return length, codings
+def announces_body(head: ResponseHead) -> bool:
+    """Whether an answer says that a body follows where none may (RFC 9112 6.1, RFC 9110 8.6).
+
+    Some send it, so what comes next on that connection belongs to nobody.
+    """
+    if not head.interim and head.status != 204:
+        return False
+    lengths = head.values(b"content-length")
+    return bool(head.values(b"transfer-encoding")) or any(value.strip(b"0") for value in lengths)
+
+
+def _length(values: list[bytes], bad: int) -> int:
+    if len(values) > 1:
+        raise BadMessage(bad, "Content-Length is given twice")
+    if not values[0].isdigit() or len(values[0]) > LENGTH_DIGITS_MAX:
+        raise BadMessage(bad, "Content-Length is not a plain number of bytes")
+    return int(values[0])
+
+
+def _is_chunked(codings: list[bytes]) -> bool:
+    """Exactly that: no list, no second line, no parameter (RFC 9112 7 ignores the case)."""
+    return len(codings) == 1 and codings[0].lower() == b"chunked"
+
+
+def _coding_refused(codings: list[bytes]) -> BadMessage:
+    """RFC 9112 6.1: 501 for a coding that is not known here; 6.3: 400 where the end cannot be told."""
+    members = [member.strip(b" \t") for value in codings for member in value.lower().split(b",")]
+    others = members[:-1]
+    if members[-1] == b"chunked" and others and all(map(_CODING.fullmatch, others)):
+        return BadMessage(501, "the only transfer coding understood here is chunked")
+    return BadMessage(400, "Transfer-Encoding is not exactly: chunked")
 
 
 def wants_keep_alive(minor: int, fields: Fields) -> bool:

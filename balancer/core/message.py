@@ -6,6 +6,8 @@ from typing import TypeAlias
 Fields: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Field lines in the order and the spelling in which they came: (name, value)."""
 
+# RFC 9110 5.6.2, as a pattern.
+TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # RFC 9110 9.2.2: the methods that may be repeated without being asked to.
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 

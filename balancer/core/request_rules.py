@@ -4,17 +4,29 @@ Target form, Host and method: whatever an origin could read in another way than 
 chosen here is refused.
 """
 
+import ipaddress
 import re
 from dataclasses import replace
 
+from balancer.core.fields import FOR_ALL_RECIPIENTS, nominated
 from balancer.core.message import BadMessage, RequestHead
 
-# RFC 3986 3.2.2 as far as an origin needs it: a name or an IPv4 address, or an IP literal; a port.
-_HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5})?)?\Z")
+# RFC 9110 9.1: methods are case-sensitive, and all that there are have no other letters; nginx
+# refuses the rest, too. Somebody behind us may take `trace` for TRACE.
+_METHOD = re.compile(r"[A-Z][A-Z0-9_-]*\Z")
+TUNNELS = frozenset({"CONNECT", "TRACE"})
+# RFC 3986 3.2.2 as far as an origin needs it: labels of a name or an IPv4 address, or an IPv6
+# address; a port. Escapes and separators of lists are read in several ways, and name no host.
+HOST_NAME = r"[A-Za-z0-9_~-]++(?:\.[A-Za-z0-9_~-]++)*+\.?+"
+_HOST = re.compile(rf"(?:{HOST_NAME}|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{{1,5}})?)?\Z")
+PORT_MAX = 65535
 _ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)\Z", re.IGNORECASE | re.DOTALL)
 _SECURE = re.compile(r"https:", re.IGNORECASE)
-PORT_MAX = 65535
-TUNNELS = frozenset({"CONNECT", "TRACE"})
+# RFC 3986 2.1. Decoders differ on what is not so, %u002e for one; in a query it is data.
+_BAD_ESCAPE = re.compile(r"[^?%]*+(?:%[0-9A-Fa-f]{2}[^?%]*+)*+%")
+# Who asks, from where, and how its body is read. RFC 9110 has each sent once; of two, some believe
+# the first and some the last.
+SENT_ONCE = frozenset({b"authorization", b"content-type", b"origin"})
 
 
 def canonical(head: RequestHead) -> tuple[RequestHead, str | None]:
@@ -23,19 +35,39 @@ def canonical(head: RequestHead) -> tuple[RequestHead, str | None]:
     An absolute-form target gives up its authority to Host (RFC 9112 3.2.2); without it, HTTP/1.1
     needs exactly one valid Host (RFC 9112 3.2).
     """
-    if head.method in TUNNELS:
-        raise BadMessage(405, f"{head.method} is not served here")
-    if head.method == "OPTIONS" and b"0" in head.values(b"max-forwards"):
-        raise BadMessage(501, "Max-Forwards is used up, and only backends know their options")
+    _check_method(head)
     if "#" in head.target:
         raise BadMessage(400, "a request target has no fragment")
     host = _host_field(head)
     head, host = _origin_form(head, host)
+    if _BAD_ESCAPE.match(head.target):
+        raise BadMessage(400, "a % in the path is not followed by two hexadecimal digits")
     if host is None and head.minor >= 1:
         raise BadMessage(400, "HTTP/1.1 needs exactly one Host")
     if host is not None:
         _check_host(host)
+    _check_fields(head)
     return head, host
+
+
+def _check_method(head: RequestHead) -> None:
+    if _METHOD.match(head.method) is None:
+        raise BadMessage(400, "a method is a word of capital letters")
+    if head.method in TUNNELS:
+        raise BadMessage(405, f"{head.method} is not served here")
+    if head.method == "OPTIONS" and b"0" in head.values(b"max-forwards"):
+        raise BadMessage(501, "Max-Forwards is used up, and only backends know their options")
+
+
+def _check_fields(head: RequestHead) -> None:
+    names = [name.lower() for name, _ in head.fields]
+    for name in SENT_ONCE.intersection(names):
+        if names.count(name) > 1:
+            raise BadMessage(400, f"{name.decode()} is given more than once")
+    # RFC 9110 7.6.1: a field for all recipients is no connection option. Some take it away all the
+    # same, and the request then means something else to whoever is behind them.
+    if nominated(head.fields) & FOR_ALL_RECIPIENTS:
+        raise BadMessage(400, "Connection names a field that is for every recipient")
 
 
 def _origin_form(head: RequestHead, host: str | None) -> tuple[RequestHead, str | None]:
@@ -69,5 +101,15 @@ def _host_field(head: RequestHead) -> str | None:
 
 def _check_host(host: str) -> None:
     match = _HOST.match(host)
-    if match is None or int(match[1] or 0) > PORT_MAX:
+    if match is None or int(match[2] or 0) > PORT_MAX or not _is_ip6(match[1]):
         raise BadMessage(400, "Host is not a host name or address with an optional port")
+
+
+def _is_ip6(literal: str | None) -> bool:
+    if literal is None:
+        return True
+    try:
+        ipaddress.IPv6Address(literal)
+    except ValueError:
+        return False
+    return True

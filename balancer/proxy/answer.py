@@ -11,6 +11,7 @@ from balancer.core.framing import (
     UNTIL_CLOSE,
     BodyKind,
     Framing,
+    announces_body,
     downstream_framing,
     response_framing,
     wants_keep_alive,
@@ -19,10 +20,10 @@ from balancer.core.message import BadMessage, ResponseHead
 from balancer.core.outcome import Failure, broke_before_answer, refuses_reuse
 from balancer.proxy.answer_body import finish_down, pass_body, send_to_client, to_client
 from balancer.proxy.exchange_state import Exchange
-from balancer.proxy.faults import AttemptFailed, failure_of
+from balancer.proxy.faults import AttemptFailed, ended_by
 from balancer.proxy.handover import AnswerBegun
 from balancer.proxy.idle import UpstreamConnection
-from balancer.wire.h11_heads import parse_response_head
+from balancer.wire.h11_heads import check_status_line, parse_response_head
 from balancer.wire.streams import PeerClosed, receive_head
 from balancer.wire.strict_heads import PlainResponse, forwarded_response, plain_response
 from balancer.wire.waiting import Interrupted
@@ -81,7 +82,8 @@ async def _pass_other(
         date=None if head.values(b"date") else exchange.service.http_date(),
     )
     await pass_body(exchange, connection, out, framing, down)
-    return framing.kind is not BodyKind.UNTIL_CLOSE and not connection.buffer
+    ends_clearly = framing.kind is not BodyKind.UNTIL_CLOSE and not announces_body(head)
+    return ends_clearly and not connection.buffer
 
 
 async def _pass_plain(
@@ -175,6 +177,7 @@ async def _next_head(
             limit=HEAD_BYTES_MAX,
             deadline=exchange.answer_deadline,
             too_large=502,
+            check_start=check_status_line,
         )
         plain = None
         if exchange.plain_head:
@@ -183,7 +186,7 @@ async def _next_head(
     except BadMessage as exc:
         raise AttemptFailed(Failure.BAD_ANSWER, exc.sentence) from exc
     except Interrupted as exc:
-        raise AttemptFailed(failure_of(exc, Failure.RESPONSE_TIMEOUT)) from exc
+        raise ended_by(exc, Failure.RESPONSE_TIMEOUT) from exc
     except (OSError, PeerClosed) as exc:
         failure = broke_before_answer(
             reused=connection.reused,

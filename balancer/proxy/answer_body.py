@@ -11,7 +11,7 @@ from balancer.core.framing import BodyKind, Framing
 from balancer.core.message import BadMessage
 from balancer.core.outcome import Failure
 from balancer.proxy.exchange_state import Exchange
-from balancer.proxy.faults import AttemptFailed, failure_behind, failure_of
+from balancer.proxy.faults import AttemptFailed, ended_by, failure_behind
 from balancer.proxy.idle import UpstreamConnection
 from balancer.wire.chunks import ChunkReader, chunk
 from balancer.wire.splice import UNTIL_END, SinkBroke, SourceBroke, Splice, finish, splice_between
@@ -134,7 +134,7 @@ async def _from_backend(exchange: Exchange, connection: UpstreamConnection) -> b
     try:
         return await receive(connection.sock, exchange.waiter, exchange.answer_deadline())
     except Interrupted as exc:
-        raise AttemptFailed(failure_of(exc, Failure.BODY_STALLED)) from exc
+        raise ended_by(exc, Failure.BODY_STALLED) from exc
     except OSError as exc:
         raise AttemptFailed(Failure.BODY_CUT) from exc
 
@@ -151,6 +151,6 @@ async def send_to_client(exchange: Exchange, data: bytes) -> None:
     try:
         await send(exchange.sock, exchange.waiter, data, exchange.service.limits.body_s)
     except Interrupted as exc:
-        raise AttemptFailed(failure_of(exc, Failure.CLIENT_STALLED)) from exc
+        raise ended_by(exc, Failure.CLIENT_STALLED) from exc
     except OSError as exc:
         raise AttemptFailed(Failure.CLIENT_LEFT) from exc

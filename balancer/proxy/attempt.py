@@ -14,7 +14,7 @@ from balancer.core.fields import trailer_bytes
 from balancer.core.outcome import Failure, broke_before_answer
 from balancer.proxy.answer import pass_answer, pass_rest
 from balancer.proxy.exchange_state import Exchange
-from balancer.proxy.faults import AttemptFailed, failure_of
+from balancer.proxy.faults import AttemptFailed, ended_by
 from balancer.proxy.handover import Begun
 from balancer.proxy.idle import UpstreamConnection
 from balancer.proxy.upload import Upload
@@ -88,7 +88,7 @@ async def _new_connection(exchange: Exchange, view: BackendView, now: float) -> 
     except DialFailed as exc:
         raise AttemptFailed(exc.failure) from exc
     except Interrupted as exc:
-        raise AttemptFailed(failure_of(exc, Failure.CONNECT_TIMEOUT)) from exc
+        raise ended_by(exc, Failure.CONNECT_TIMEOUT) from exc
     if limits.proxy_protocol is None:
         return UpstreamConnection(sock, view.id, now)
     try:

@@ -30,6 +30,7 @@ from balancer.proxy.prelude import TurnedAway, begin
 from balancer.proxy.request_body import RequestBody
 from balancer.proxy.service import Service
 from balancer.telemetry.record import ExchangeRecord
+from balancer.wire.h11_heads import check_request_line
 from balancer.wire.lane import Ride
 from balancer.wire.network import Sock
 from balancer.wire.streams import READ_BYTES_MAX, PeerClosed, linger, receive, receive_head
@@ -255,6 +256,7 @@ class ClientConnection(PlainClient):
                 limit=limits.head_bytes_max,
                 deadline=lambda: deadline,
                 too_large=431,
+                check_start=check_request_line,
             )
         except Interrupted:
             raise BadMessage(408, f"no whole request head within {limits.header_s:g} s") from None

@@ -34,6 +34,12 @@ def failure_of(interruption: Interrupted, timed_out: Failure) -> Failure:
     return timed_out
 
 
+def ended_by(interruption: Interrupted, timed_out: Failure) -> AttemptFailed:
+    """The end of an attempt that was interrupted, with what whoever did so has said of it."""
+    detail = interruption.detail if isinstance(interruption, Stopped) else ""
+    return AttemptFailed(failure_of(interruption, timed_out), detail)
+
+
 def failure_behind(cause: OSError | Interrupted, *, timed_out: Failure, broken: Failure) -> Failure:
     """The same where a connection may have broken instead."""
     return failure_of(cause, timed_out) if isinstance(cause, Interrupted) else broken

@@ -3,7 +3,7 @@
 from balancer.core.framing import BodyKind, Framing
 from balancer.core.message import BadMessage, Fields
 from balancer.core.outcome import Failure
-from balancer.proxy.faults import AttemptFailed, failure_of
+from balancer.proxy.faults import AttemptFailed, ended_by
 from balancer.wire.chunks import ChunkReader, chunk
 from balancer.wire.network import Sock
 from balancer.wire.streams import receive_within, taken
@@ -64,7 +64,7 @@ class RequestBody:
             except OSError as exc:
                 raise AttemptFailed(Failure.CLIENT_LEFT) from exc
             except Interrupted as exc:
-                raise AttemptFailed(failure_of(exc, Failure.CLIENT_STALLED)) from exc
+                raise ended_by(exc, Failure.CLIENT_STALLED) from exc
             if not arrived:
                 raise AttemptFailed(Failure.CLIENT_BAD, "the body ended before its end")
             self._buffer += arrived

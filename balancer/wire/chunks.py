@@ -5,11 +5,18 @@ Extensions are dropped, sizes are written anew, trailers are kept apart for the 
 
 import re
 
-from balancer.core.message import BadMessage, Fields
-from balancer.wire.h11_heads import parse_trailer_line
+from balancer.core.fields import REFUSED_IN_TRAILERS
+from balancer.core.message import TOKEN, BadMessage, Fields
+from balancer.wire.h11_heads import FIELDS_MAX, parse_trailer_line
 
-# 16 hexadecimal digits would overflow a signed 64-bit size; 15 are 2^60 bytes.
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})((?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?)\Z")
+# RFC 9110 5.6.4; so a quote that stays open is no extension, and reaches over no line end.
+_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
+# RFC 9112 7.1.1, blanks where it says BWS. 16 hexadecimal digits would overflow a signed 64-bit
+# size; 15 are 2^60 bytes.
+_SIZE_LINE = re.compile(
+    rb"([0-9A-Fa-f]{1,15})((?:[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+)*+)\Z"
+    % (TOKEN, TOKEN, _QUOTED)
+)
 SIZE_LINE_BYTES_MAX = 1024
 # CVE-2023-39326: extensions may cost more than the data. Each chunk may have as many bytes of them
 # as of data and a few more; what goes beyond that adds up to this at most.
@@ -103,7 +110,10 @@ class ChunkReader:
     def _take_size(self, line: bytes) -> None:
         match = _SIZE_LINE.match(line)
         if match is None:
-            raise BadMessage(400, "a chunk size is not a hexadecimal number")
+            raise BadMessage(
+                400,
+                "a chunk does not begin with: hexadecimal size, extensions that are well-formed",
+            )
         self._left = int(match[1], 16)
         beyond = len(match[2]) - self._left - EXTENSION_BYTES_FREE
         self._extension_bytes = max(self._extension_bytes + beyond, 0)
@@ -119,7 +129,12 @@ class ChunkReader:
         self._trailer_bytes += len(line)
         if self._trailer_bytes > TRAILER_BYTES_MAX:
             raise BadMessage(400, f"more than {TRAILER_BYTES_MAX} bytes of trailers")
-        self._trailers.append(parse_trailer_line(line))
+        if len(self._trailers) == FIELDS_MAX:
+            raise BadMessage(400, f"more than {FIELDS_MAX} trailers")
+        name, value = parse_trailer_line(line)
+        if name.lower() in REFUSED_IN_TRAILERS:
+            raise BadMessage(400, f"{name.decode()} is no trailer")
+        self._trailers.append((name, value))
 
 
 def chunk(payload: bytes) -> bytes:

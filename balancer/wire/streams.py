@@ -1,6 +1,7 @@
 """Bytes in and out of a raw socket: the call first, a wait only when it would block."""
 
 import contextlib
+import re
 import socket
 import struct
 from collections.abc import Callable
@@ -18,7 +19,8 @@ READ_BYTES_MAX = 64 * 1024
 # for its unread bytes does not destroy our last words on their way (RFC 9112 9.6).
 LINGER_S = 2.0
 LINGER_BYTES_MAX = 4 * 1024 * 1024
-_NEVER_IN_HEADS = (b"\n\n", b"\n\r\n", b"\r\r", b"\0")
+# What cannot stand in a head wherever it ends: a line end of one byte, and control bytes.
+_NEVER_IN_HEADS = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _CUT = struct.pack("ii", 1, 0)
 
 
@@ -74,19 +76,25 @@ async def receive_head(
     limit: int,
     deadline: Callable[[], float],
     too_large: int,
+    check_start: Callable[[bytes], object],
 ) -> bytes:
     """Take one head, its empty line included, out of `buffer` and the stream.
 
-    `deadline` is asked at each wait. Raises BadMessage(`too_large`) past `limit` bytes, PeerClosed at an early end.
+    `deadline` is asked at each wait. What can never become a head is not waited for: `check_start`
+    is given the first line, and raises BadMessage where it is none. Raises BadMessage(`too_large`)
+    past `limit` bytes, PeerClosed at an early end.
     """
-    searched = 0
+    searched, started = 0, False
     while (end := buffer.find(b"\r\n\r\n", searched)) < 0:
         if len(buffer) > limit:
             raise BadMessage(too_large, f"the head is longer than {limit} bytes")
-        fresh = buffer[searched:]
-        # An end that only a lenient reader sees, or bytes that are no text: not worth a wait.
-        if any(odd in fresh for odd in _NEVER_IN_HEADS):
-            raise BadMessage(400, "a line of the head does not end in CRLF")
+        if _NEVER_IN_HEADS.search(buffer, searched) is not None:
+            raise BadMessage(
+                400, "the head has a control byte, or a line that does not end in CRLF"
+            )
+        if not started and (first := buffer.find(b"\r\n")) >= 0:
+            started = True
+            check_start(bytes(buffer[: first + 2]))
         searched = max(len(buffer) - 3, 0)
         data = await receive(sock, waiter, deadline())
         if not data:

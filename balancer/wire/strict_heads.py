@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias
 from balancer.core.fields import NEVER_COPIED_DOWN, NEVER_COPIED_UP, PSEUDONYM
 from balancer.core.framing import BODILESS, LENGTH_DIGITS_MAX
 from balancer.core.message import IDEMPOTENT
+from balancer.core.request_rules import HOST_NAME, SENT_ONCE
 from balancer.wire.h11_heads import FIELDS_MAX
 
 Data: TypeAlias = bytes | bytearray
@@ -68,16 +69,17 @@ def _any_of(names: Iterable[bytes]) -> bytes:
     )
 
 
-# RFC 9110 5.6.2, but for the underscore: see _UNDERSCORED.
-_TCHAR = rb"!#$%&'*+.^`|~0-9A-Za-z-"
+# RFC 9110 5.6.2, in the two parts of balancer.core.fields: names of the first alone go up.
+_SAFE = rb"0-9A-Za-z-"
+_TCHAR = rb"!#$%&'*+.^_`|~" + _SAFE
 # RFC 9110 5.5, with at most one blank before the value and none behind it.
 _VALUE = rb"\x20?+(?![\t\x20])[\t\x20-\x7e\x80-\xff]*+(?<![\t\x20])"
-_UNDERSCORED = rb"[%b]*+_[%b_]*+" % (_TCHAR, _TCHAR)
-# RFC 9112 3.2.1; a fragment is none.
-_TARGET = rb'/[!"$-~]*+'
-# As in balancer.core.request_rules; the last few ports are left to it.
+_ODD_NAME = rb"[%b]*+[!#$%%&'*+.^_`|~][%b]*+" % (_SAFE, _TCHAR)
+# RFC 9112 3.2.1, with whole escapes in the path; a fragment is none.
+_TARGET = rb'/[!"$&->@-~]*+(?:%[0-9A-Fa-f]{2}[!"$&->@-~]*+)*+(?:\?[!"$-~]*+)?'
+# As in balancer.core.request_rules; the last few ports and IPv6 are left to it.
 _PORT = rb"(?:[1-5]?[0-9]{1,4}|6[0-4][0-9]{3})?"
-_HOST = rb"(?:[A-Za-z0-9._~%%!$&'()*+,;=-]++|\[[0-9A-Fa-f:.]++\])(?::%b)?" % _PORT
+_HOST = rb"%b(?::%b)?" % (HOST_NAME.encode("ascii"), _PORT)
 _LENGTH = rb"0|[1-9][0-9]{0,%d}" % (LENGTH_DIGITS_MAX - 1)
 # More options than one of these may name fields that must go.
 _CONNECTION = rb"[Cc](?i:onnection):\x20?+(?i:(close)|keep-alive)"
@@ -129,14 +131,18 @@ _METHODS = {
 # These ask for something of us, so they are not merely dropped.
 _JUDGED_UP = frozenset({b"transfer-encoding", b"expect", b"te", b"upgrade", b"max-forwards"})
 _READ_UP = frozenset({b"host", b"content-length", b"connection"})
-_CUT_UP = rb"%b|%b" % (_any_of(NEVER_COPIED_UP - _JUDGED_UP - _READ_UP), _UNDERSCORED)
+_CUT_UP = rb"%b|%b" % (_any_of(NEVER_COPIED_UP - _JUDGED_UP - _READ_UP), _ODD_NAME)
 _REQUEST = _head(
     rb"(%b) (%b) HTTP/1\.1" % (b"|".join(_METHODS), _TARGET),
-    NEVER_COPIED_UP | _JUDGED_UP | _NAMED_BY_OPTION,
-    rb"[%b]++" % _TCHAR,
+    NEVER_COPIED_UP | _JUDGED_UP | _NAMED_BY_OPTION | SENT_ONCE,
+    rb"[%b]++" % _SAFE,
     rb"[Hh](?i:ost):\x20?+%b(%b)" % (_first(3), _HOST),
     rb"%b(%b)" % (_first(4), _CONNECTION),
     rb"[Cc](?i:ontent-length):\x20?+%b(%b)" % (_first(6), _LENGTH),
+    *(
+        rb"%b(%b:)%b" % (_first(group), _any_of([name]), _VALUE)
+        for group, name in enumerate(sorted(SENT_ONCE), start=7)
+    ),
     rb"((?:%b):)%b" % (_CUT_UP, _VALUE),
 )
 _NOT_UP = re.compile(_DROPPED_LINE % (rb"[Cc](?i:onnection)|" + _CUT_UP))
@@ -150,7 +156,7 @@ def plain_request(data: Data, limit: int) -> PlainRequest | None:
     head = _REQUEST.match(data, 0, limit)
     if head is None:
         return None
-    method_sent, target, host, connection, close, length, dropped = head.groups()
+    method_sent, target, host, connection, close, length, _, _, _, dropped = head.groups()
     if host is None:
         return None
     method = _METHODS[method_sent]
@@ -187,7 +193,7 @@ _CUT_DOWN = _any_of(NEVER_COPIED_DOWN - _READ_DOWN)
 _RESPONSE = _head(
     rb"HTTP/1\.1 ([2-5][0-9][0-9]) [\t\x20-\x7e\x80-\xff]*+",
     NEVER_COPIED_DOWN | _NAMED_BY_OPTION | {b"date"},
-    rb"[%b_]++" % _TCHAR,
+    rb"[%b]++" % _TCHAR,
     rb"([Dd])(?i:ate):%b" % _VALUE,
     rb"[Cc](?i:ontent-length):\x20?+%b(%b)" % (_first(3), _LENGTH),
     rb"%b(%b)" % (_first(4), _CONNECTION),

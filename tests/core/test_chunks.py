@@ -1,5 +1,7 @@
 """The chunked coding: one reading of every stream, whatever the pieces it comes in."""
 
+import time
+
 import h11
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from balancer.wire.chunks import (
     ChunkReader,
     chunk,
 )
+from balancer.wire.h11_heads import FIELDS_MAX
 
 
 def read(stream: bytes, cuts: list[int] | None = None) -> tuple[bytes, ChunkReader, bytes]:
@@ -38,6 +41,7 @@ def read(stream: bytes, cuts: list[int] | None = None) -> tuple[bytes, ChunkRead
         (b"00003\r\nabc\r\n000\r\n\r\n", b"abc", ()),
         (b"3;x\r\nabc\r\n0;y=1\r\n\r\n", b"abc", ()),
         (b'3 \t;x="a b"\r\nabc\r\n0\r\n\r\n', b"abc", ()),
+        (b'3;a ;\tb = c;d="\xe4\\""\r\nabc\r\n0\r\n\r\n', b"abc", ()),
         (b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n", ()),
         (b"0\r\nA: 1\r\nb:2\r\n\r\n", b"", ((b"A", b"1"), (b"b", b"2"))),
     ],
@@ -52,7 +56,8 @@ def test_streams_and_their_payload(stream: bytes, payload: bytes, trailers: Fiel
     "stream",
     [
         b"\r\n", b"x\r\n", b"-1\r\n", b"+1\r\n", b"0x1\r\n", b" 1\r\n", b"1 \r\n", b"1_0\r\n", b"1 1\r\n",
-        b"\xb2\r\n", b";x\r\n", b"1;\x00\r\n", b"1;\r;\r\n", b"1" * 16 + b"\r\n", b"1.0\r\n", b"1,1\r\n",
+        b"\xb2\r\n", b";x\r\n", b"1;\x00\r\n", b"1;\r;\r\n", b"1;\r\n", b"1;a=\r\n", b"1;=b\r\n", b"1;a b\r\n",
+        b'1;a="\r\n', b'1;a="b"c\r\n', b'1;a="\\"\r\n', b"1;a=b;\r\n", b"1;a ;\r\n", b"1;a \r\n", b"1;\xe4\r\n", b"1" * 16 + b"\r\n", b"1.0\r\n", b"1,1\r\n",
         b"1\n", b"\n", b"1;x\n", b"0\r\n\n", b"0\n\n", b"0\r\nA: 1\n", b"0\r\nA: 1\n\r\n",
         b"1\r\nab", b"1\r\na\n", b"1\r\na\r\r", b"1\r\naX\r\n", b"1\r\na0\r\n", b"1\r\n\n\n",
         b"0\r\n A: 1\r\n", b"0\r\nA : 1\r\n", b"0\r\nA: 1\r\n folded\r\n", b"0\r\nA\r\n", b"0\r\nA: \x00\r\n",
@@ -64,6 +69,20 @@ def test_streams_that_two_readers_could_read_differently(stream: bytes) -> None:
     assert caught.value.status == 400
     with pytest.raises(BadMessage):
         read(stream, list(range(len(stream))))
+
+
+def test_no_size_line_takes_long() -> None:
+    """At most a kilobyte each, but thousands a second."""
+    began = time.process_time()
+    for line in (
+        b'1;a="' + b"\\a" * 500,
+        b"1;a" + b" \t" * 500,
+        b"1" + b";a" * 500 + b" ",
+        b'1;a="' + b" " * 1000,
+    ):
+        with pytest.raises(BadMessage):
+            read(line + b"\r\n")
+    assert time.process_time() - began < 0.05
 
 
 def test_a_size_line_is_bounded_before_its_end_is_there() -> None:
@@ -89,6 +108,16 @@ def test_trailers_are_bounded_one_by_one_and_together() -> None:
     assert len(read(b"0\r\n" + line * 16 + b"\r\n")[1].trailers) == 16
     with pytest.raises(BadMessage, match="trailers"):
         read(b"0\r\n" + line * 17)
+    assert len(read(b"0\r\n" + b"A:\r\n" * FIELDS_MAX + b"\r\n")[1].trailers) == FIELDS_MAX
+    with pytest.raises(BadMessage, match="trailers"):
+        read(b"0\r\n" + b"A:\r\n" * (FIELDS_MAX + 1))
+
+
+@pytest.mark.parametrize("name", [b"Transfer-Encoding", b"content-length", b"HOST", b"Connection"])
+def test_a_trailer_that_would_end_or_route_a_message_is_refused(name: bytes) -> None:
+    """Whoever adds trailers to the head would read another message than we do."""
+    with pytest.raises(BadMessage, match="no trailer"):
+        read(b"0\r\nX-Sum: 1\r\n" + name + b": a\r\n\r\n")
 
 
 def test_payload_is_given_as_it_comes() -> None:
@@ -114,7 +143,7 @@ def test_an_empty_chunk_is_never_written() -> None:
         chunk(b"")
 
 
-EXTENSIONS = st.sampled_from([b"", b";a", b";a=b", b'; a="b c"', b";"])
+EXTENSIONS = st.sampled_from([b"", b";a", b";a=b", b'; a="b c"', b';a;b = "\\";"'])
 PIECES = st.lists(st.tuples(st.binary(min_size=1, max_size=50), EXTENSIONS, st.booleans()))
 TRAILERS = st.lists(
     st.tuples(

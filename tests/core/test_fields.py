@@ -180,7 +180,19 @@ def test_no_nomination_hides_who_the_client_is() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [b"Proxy", b"X-Original-URL", b"X-Rewrite-URL", b"X_Forwarded_For", b"Content_Length", b"a_b"],
+    [
+        b"Proxy",
+        b"X-Original-URL",
+        b"X-Rewrite-URL",
+        b"X_Forwarded_For",
+        b"Content_Length",
+        b"a_b",
+        b"X.Forwarded.For",
+        b"X'Real'IP",
+        b"~",
+        b"!#$%&'*+.^`|",
+        b"HTTP2-Settings",
+    ],
 )
 def test_names_that_backends_take_for_something_else_are_dropped(name: bytes) -> None:
     assert passed_up((name, b"x"), trusted=True) == []
@@ -325,6 +337,12 @@ def test_the_framing_towards_the_client_is_written_anew(framing: Framing, lines:
     assert [f for f in fields if f[0] in (b"content-length", b"transfer-encoding")] == list(lines)
 
 
+@pytest.mark.parametrize("name", [b"Set-Cookie", b"Content-Type", b"Cache-Control"])
+def test_a_backend_cannot_take_away_what_is_for_everybody(name: bytes) -> None:
+    fields = sent_down(answer((b"Connection", b"close, " + name), (name, b"x")))
+    assert (name.lower(), b"x") in fields
+
+
 def test_cookies_pass_one_by_one() -> None:
     cookies = ((b"Set-Cookie", b"a=1"), (b"Set-Cookie", b"b=2"))
     assert sent_down(answer(*cookies))[:2] == [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
@@ -389,7 +407,8 @@ def test_trailers_pass_in_their_order() -> None:
         b"Authorization", b"Cookie", b"Set-Cookie", b"Cache-Control", b"Content-Type",
         b"Content-Encoding", b"Content-Range", b"Range", b"Expect", b"Max-Forwards", b"Upgrade",
         b"X-Forwarded-For", b"X-Real-IP", b"X-Request-ID", b"Forwarded", b"Via", b"Proxy",
-        b"Proxy-Authorization", b"WWW-Authenticate", b"X_Sum",
+        b"Proxy-Authorization", b"WWW-Authenticate", b"X_Sum", b"X.Sum", b"X-Forwarded-Port", b"Proxy-X",
+        b"X-HTTP-Method-Override", b"X-Original-URL", b"HTTP2-Settings",
     ],
 )  # fmt: skip
 def test_a_trailer_changes_no_framing_routing_or_identity(name: bytes) -> None:

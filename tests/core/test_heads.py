@@ -71,10 +71,21 @@ def test_http_1_1_needs_a_host_and_1_0_does_not() -> None:
     assert parse_request_head(b"GET / HTTP/1.0\r\n\r\n").minor == 0
 
 
-@pytest.mark.parametrize("coding", [b"gzip", b"gzip, chunked", b"chunked\r\nTransfer-Encoding: x"])
-def test_other_transfer_codings_are_not_implemented(coding: bytes) -> None:
+@pytest.mark.parametrize(
+    ("coding", "status"),
+    [
+        (b"gzip, chunked", 501),
+        (b"gzip\r\nTransfer-Encoding: chunked", 501),
+        (b"gzip", 400),
+        (b"chunked\r\nTransfer-Encoding: x", 400),
+        (b"chunked\r\nContent-Length: 5", 400),
+    ],
+)
+def test_other_transfer_codings_are_refused_before_h11_sees_them(
+    coding: bytes, status: int
+) -> None:
     head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: " + coding + b"\r\n\r\n"
-    assert refused(head) == 501
+    assert refused(head) == status
 
 
 def test_the_number_of_fields_is_bounded() -> None:

@@ -96,7 +96,20 @@ def test_tunnels_and_echoes_are_not_served(method: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["a", "A.b-c.example", "a.", "127.0.0.1", "a:1", "a:", "a:65535", "[::1]", "[::1]:80", "a_b"],
+    [
+        "a",
+        "A.b-c.example",
+        "a.",
+        "127.0.0.1",
+        "a:1",
+        "a:",
+        "a:65535",
+        "[::1]",
+        "[::1]:80",
+        "a_b",
+        "[2001:db8::a:192.0.2.1]",
+        "xn--tst-qla.example:0080",
+    ],
 )
 def test_hosts_that_pass(host: str) -> None:
     assert canonical(head("/", (b"host", host.encode())))[1] == host
@@ -107,10 +120,78 @@ def test_hosts_that_pass(host: str) -> None:
     [
         b"", b" ", b"a b", b"a/b", b"a\\b", b"user@a", b"a:65536", b"a:x", b"a:80:80",
         b"a:+80", b"a:\xb2", b"::1", b"[::1", b"[x]", b"[::1]x", b"a\xe4", b"a\x00", b"a?b", b"a#b",
+        b".", b"..", b".a", b"a..b", b"a..", b"a,b", b"a, b", b"a;b", b"a=b", b"a%2eb", b"a*b", b'a"b', b"a!b",
+        b"[::1::2]", b"[1.2.3.4]", b"[]", b"[::1%25a]", b"[v1.a]", b":80", b"a:\xd9\xa5", b"a\n",
     ],
 )  # fmt: skip
 def test_hosts_that_do_not(host: bytes) -> None:
     assert refused(head("/", (b"Host", host))).status == 400
+
+
+@pytest.mark.parametrize(
+    "method", ["get", "Get", "GeT", "trace", "Connect", "", "1GET", "G.T", "G\xcb"]
+)
+def test_a_method_is_a_word_of_capital_letters(method: str) -> None:
+    """Somebody behind us may take `trace` for TRACE."""
+    assert refused(head("/", A, method=method)).status == 400
+
+
+@pytest.mark.parametrize("method", ["BREW", "M-SEARCH", "VERSION-CONTROL", "X_1"])
+def test_methods_that_nobody_here_knows_pass(method: str) -> None:
+    assert canonical(head("/", A, method=method))[0].method == method
+
+
+@pytest.mark.parametrize(
+    "path", ["/%", "/%2", "/%zz", "/a%u002e", "/%25%", "/%2%20", "/%+2", "http://a/%g0"]
+)
+def test_an_escape_in_a_path_is_whole(path: str) -> None:
+    """Some read %u002e as a dot, and others do not."""
+    assert refused(head(path, A)).status == 400
+    assert refused(head(path + "?a=%20", A)).status == 400
+
+
+@pytest.mark.parametrize("target", ["/%2e%2E/%00%ff", "/?100%", "/a%20b?%u002e&%", "/%25?"])
+def test_whole_escapes_and_queries_pass_as_they_are(target: str) -> None:
+    assert canonical(head(target, A))[0].target == target
+
+
+@pytest.mark.parametrize("name", [b"Authorization", b"content-type", b"Origin"])
+@pytest.mark.parametrize("values", [(b"a", b"b"), (b"a", b"a")])
+def test_who_asks_is_said_once(name: bytes, values: tuple[bytes, bytes]) -> None:
+    fields = [(name, values[0]), (b"Accept", b"x"), (name.upper(), values[1])]
+    assert "more than once" in refused(head("/", A, *fields)).sentence
+    assert canonical(head("/", A, *fields[:2]))[1] == "a"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        b"Host",
+        b"close, content-length",
+        b"Authorization",
+        b"x-a,COOKIE",
+        b"X-Forwarded-For",
+        b"via",
+    ],
+)
+def test_connection_cannot_take_away_what_is_for_everybody(options: bytes) -> None:
+    assert "every recipient" in refused(head("/", A, (b"Connection", options))).sentence
+    assert refused(head("/", A, (b"connection", b"close"), (b"Connection", options))).status == 400
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        b"close",
+        b"X-Mine",
+        b"keep-alive, TE",
+        b"Upgrade, HTTP2-Settings",
+        b"Transfer-Encoding",
+        b", ,",
+    ],
+)
+def test_connection_may_name_what_is_of_this_hop(options: bytes) -> None:
+    assert canonical(head("/", A, (b"Connection", options)))[1] == "a"
 
 
 @pytest.mark.parametrize("target", ["http:///x", "http://u@a/x", "http://a:99999/", "http://a b/"])

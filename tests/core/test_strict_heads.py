@@ -54,6 +54,7 @@ def test_a_request_is_forwarded_by_edits() -> None:
         b"X-Forwarded-For: 1\r\n", b"x-forwarded-for:1\r\nX-FORWARDED-FOR: 2\r\n", b"Forwarded: a\r\n",
         b"X-Forwarded-Proto: a\r\nX-Forwarded-Host: b\r\n", b"X-Real-IP: a\r\nX-Request-ID: a\r\n",
         b"Proxy: a\r\nProxy-Connection: a\r\n", b"X-Original-URL: /\r\nX-Rewrite-URL: /\r\n",
+        b"!#$%&'*+.^`|~0: :\r\n", b"A.b: 1\r\n", b"HTTP2-Settings: a\r\n",
         b"A_B: 1\r\n", b"_: \xe4\r\n", b"Content_Length: 5\r\n", b"Host_: a\r\n", b"Keep-Alive: 5\r\n",
         b"Connection: close\r\nKeep-Alive: 5\r\n", b"Keep-Alive:\r\nConnection: keep-alive\r\nVia: a\r\n",
         b"Connection: keep-alive\r\n", b"connection:KEEP-ALIVE\r\n", b"CONNECTION: CLOSE\r\n",
@@ -70,7 +71,7 @@ def test_lines_that_go(lines: bytes) -> None:
         b"Hosts: a", b"Hos: a", b"X-Host: b", b"Proxy-Authorization: a", b"X-Forwarded-Port: 1",
         b"X-Forwarded-Fo: a", b"Content-Lengths: 5", b"Connections: a", b"Keep-Alives: 1", b"Via: 1.0 a",
         b"Upgrade-Insecure-Requests: 1", b"User-Agent: a", b"TEs: a", b"Closed: a", b"A:", b"A:b",
-        b"A: b\tc  d", b"A: \xe4", b"!#$%&'*+.^`|~0: :",
+        b"A: b\tc  d", b"A: \xe4", b"0-9: :", b"Origin: a", b"Content-Type: a", b"authorization:a", b"Origins: a\r\nOrigin: b",
     ],
 )  # fmt: skip
 def test_lines_that_stay(line: bytes) -> None:
@@ -94,7 +95,8 @@ def test_lines_that_stay(line: bytes) -> None:
         b"Connection: host", b"Connection: closed", b"Connection: keep-alive, close", b"Connection: x",
         b"A : b", b" A: b", b"A: b\r\n c", b"A: b\r\n\tc", b"A: b\nC: d", b"A: b\rC: d", b"A: \0",
         b"A: \x0b", b"A: \x7f", b"A: \x1b", b"A:  b", b"A: b ", b"A: b\t", b"A:\tb", b"A: ", b": b",
-        b"A", b"A\xe4: b", b"A(: b", b"A: b\r", b"A: b\n", b"\r", b"A_: \0",
+        b"Origin: a\r\nORIGIN: a", b"Content-Type: a\r\nB: c\r\nContent-type:b",
+        b"Authorization: a\r\nOrigin: b\r\nauthorization: c", b"A", b"A\xe4: b", b"A(: b", b"A: b\r", b"A: b\n", b"\r", b"A_: \0",
     ],
 )  # fmt: skip
 def test_lines_that_are_left_to_h11(line: bytes) -> None:
@@ -111,7 +113,7 @@ def test_lines_that_are_left_to_h11(line: bytes) -> None:
         b"CONNECT / HTTP/1.1", b"TRACE / HTTP/1.1", b"BREW / HTTP/1.1", b"GET  / HTTP/1.1", b" GET / HTTP/1.1",
         b"GET /  HTTP/1.1", b"GET / HTTP/1.1 ", b"GET\t/ HTTP/1.1", b"GET * HTTP/1.1", b"OPTIONS * HTTP/1.1",
         b"GET a HTTP/1.1", b"GET http://a/ HTTP/1.1", b"GET /#a HTTP/1.1", b"GET /\xe4 HTTP/1.1",
-        b"GET /\0 HTTP/1.1", b"GET /\x7f HTTP/1.1", b"GET /a b HTTP/1.1", b"\r\nGET / HTTP/1.1", b"GETS / HTTP/1.1",
+        b"GET /\0 HTTP/1.1", b"GET /\x7f HTTP/1.1", b"GET /a b HTTP/1.1", b"\r\nGET / HTTP/1.1", b"GETS / HTTP/1.1", b"GET /% HTTP/1.1", b"GET /%2 HTTP/1.1", b"GET /a%zz?b HTTP/1.1", b"GET /%20%u002e HTTP/1.1",
         b"\nGET / HTTP/1.1", b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\n", b"GET HTTP/1.1",
     ],
 )  # fmt: skip
@@ -122,7 +124,8 @@ def test_request_lines_that_are_left_to_h11(start: bytes) -> None:
 @pytest.mark.parametrize(
     ("host", "plain"),
     [
-        (b"a", True), (b"A.b-c_d~e", True), (b"a:80", True), (b"a:", True), (b"[::1]:8080", True),
+        (b"a", True), (b"A.b-c_d~e", True), (b"a:80", True), (b"a:", True), (b"[::1]:8080", False), (b"a.", True), (b".", False),
+        (b"a..b", False), (b".a", False), (b"a,b", False), (b"a;b", False), (b"a%2eb", False), (b"a!b", False),
         (b"127.0.0.1:59999", True), (b"a:64999", True), (b"a:0080", True), (b"a:00080", False), (b"a:65000", False),
         (b"a:65536", False), (b"a:99999", False), (b"a:123456", False), (b"a:-1", False), (b"", False),
         (b"a b", False), (b"a/b", False), (b"a@b", False), (b"a, b", False), (b"::1", False), (b"[::1", False),

@@ -4,7 +4,7 @@ Reads a whole connection at once, the plain way where it can be read so and the 
 `balancer.proxy` does.
 """
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar, cast
 
 from balancer.core.fields import Hop, head_length_of, request_bytes, response_bytes, trailer_bytes
@@ -20,7 +20,12 @@ from balancer.core.message import BadMessage, Fields
 from balancer.core.request_rules import canonical
 from balancer.proxy.request_body import RequestBody
 from balancer.wire.chunks import ChunkReader, chunk
-from balancer.wire.h11_heads import parse_request_head, parse_response_head
+from balancer.wire.h11_heads import (
+    check_request_line,
+    check_status_line,
+    parse_request_head,
+    parse_response_head,
+)
 from balancer.wire.network import Sock
 from balancer.wire.streams import PeerClosed, receive_head
 from balancer.wire.strict_heads import (
@@ -75,9 +80,17 @@ def _now(coroutine: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("it waits")
 
 
-def _head(buffer: bytearray, too_large: int) -> bytes:
+def _head(buffer: bytearray, too_large: int, check_start: Callable[[bytes], object]) -> bytes:
     return _now(
-        receive_head(_SOCK, _WAITER, buffer, limit=LIMIT, deadline=lambda: 0.0, too_large=too_large)
+        receive_head(
+            _SOCK,
+            _WAITER,
+            buffer,
+            limit=LIMIT,
+            deadline=lambda: 0.0,
+            too_large=too_large,
+            check_start=check_start,
+        )
     )
 
 
@@ -109,7 +122,7 @@ def _next_request(buffer: bytearray) -> Passed:
         while buffer[:2] == b"\r\n":
             del buffer[:2]
         came = bytes(buffer)
-        parsed, host = canonical(parse_request_head(_head(buffer, 431)))
+        parsed, host = canonical(parse_request_head(_head(buffer, 431, check_request_line)))
         framing = request_framing(parsed)
         hop = Hop(
             client=CLIENT,
@@ -155,7 +168,7 @@ def answers_passed(stream: bytes, method: str) -> list[Passed]:
 
 def _next_answer(buffer: bytearray, method: str) -> Passed:
     came = bytes(buffer)
-    raw = _head(buffer, 502)
+    raw = _head(buffer, 502, check_status_line)
     plain = plain_response(raw, method, LIMIT)
     if plain is not None:
         kind = BodyKind.CHUNKED if plain.chunked else BodyKind.LENGTH

@@ -9,10 +9,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parents[2]
 # How long a process may take to come up on a loaded machine.
@@ -73,12 +73,19 @@ class Backend:
         self.process.wait()
 
 
+class Addressed(Protocol):
+    """What a balancer has to know of a backend."""
+
+    @property
+    def address(self) -> str: ...
+
+
 @dataclass
 class Balancer:
     """A balancer as a process of its own, and the places it was given."""
 
     folder: Path
-    backends: list[Backend]
+    backends: Sequence[Addressed]
     pool: str = ""
     top: str = ""
     port: int = field(default_factory=free_port)

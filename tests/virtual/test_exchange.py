@@ -167,10 +167,27 @@ async def test_a_chunked_upload_keeps_its_content_and_its_trailers(
             b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x=1\r\nhel"
         )
         await trio.sleep(1)
-        await client.send(b"lo\r\n3\r\nyou\r\n0\r\nX-Sum: 8\r\nContent-Length: 3\r\n\r\n")
+        await client.send(b"lo\r\n3\r\nyou\r\n0\r\nX-Sum: 8\r\nCookie: 3\r\n\r\n")
         assert (await client.answer()).status == 200
         raw = play.backends["a"].requests[0].body
         assert raw.replace(b"\r\n", b"|") == b"3|hel|5|loyou|0|X-Sum: 8||"
+
+
+async def test_a_trailer_that_would_end_the_message_elsewhere_ends_the_connection(
+    autojump_clock: MockClock,
+) -> None:
+    async with scene({"a": answers(200, b"ok")}) as play:
+        client = await play.client()
+        await client.send(
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n"
+        )
+        await trio.sleep(1)
+        await client.send(b"0\r\nContent-Length: 3\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
+        answer = await client.answer()
+        assert answer.status == 400
+        assert b"Content-Length is no trailer" in answer.body
+        assert await client.at_end()
+        assert play.backends["a"].requests == []
 
 
 async def test_an_early_answer_reaches_the_client_while_the_body_goes_up(

@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from balancer.core.message import BadMessage
 from balancer.rehearsal.memory_network import MemoryNetwork
+from balancer.wire.h11_heads import check_request_line
 from balancer.wire.network import Sock
 from balancer.wire.streams import (
     LINGER_BYTES_MAX,
@@ -49,6 +50,7 @@ class Bench:
             limit=limit,
             deadline=lambda: deadline,
             too_large=too_large,
+            check_start=check_request_line,
         )
 
     async def drip(self, data: bytes, every_s: float) -> None:
@@ -189,11 +191,28 @@ async def test_a_long_body_behind_a_short_head_is_no_long_head(
 
 
 @pytest.mark.parametrize(
-    "stream", [b"GET / HTTP/1.1\n\n", b"GET / HTTP/1.1\nA: 1\n\r\n", b"\0\0\0", b"GET /\r\n\0"]
+    ("stream", "status"),
+    [
+        (b"GET / HTTP/1.1\n", 400),
+        (b"GET / HTTP/1.1\r\nA: 1\n", 400),
+        (b"GET / HTTP/1.1\r\nA: 1\rB: 2", 400),
+        (b"\n", 400),
+        (b"\0", 400),
+        (b"GET / HTTP/1.1\r\nA: \x0b", 400),
+        (b"\x7f", 400),
+        (b"GET /\r\n", 400),
+        (b"GET / HTTP/2.0\r\n", 505),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", 400),
+    ],
 )
 @pytest.mark.parametrize("every_s", [0, 0.01])
 async def test_what_never_becomes_a_head_is_not_waited_for(
-    bench: Bench, nursery: trio.Nursery, stream: bytes, every_s: float, autojump_clock: MockClock
+    bench: Bench,
+    nursery: trio.Nursery,
+    stream: bytes,
+    status: int,
+    every_s: float,
+    autojump_clock: MockClock,
 ) -> None:
     if every_s:
         nursery.start_soon(bench.drip, stream, every_s)
@@ -201,7 +220,7 @@ async def test_what_never_becomes_a_head_is_not_waited_for(
         bench.far.send(stream)
     with pytest.raises(BadMessage) as caught:
         await bench.head(bytearray())
-    assert caught.value.status == 400
+    assert caught.value.status == status
     assert trio.current_time() < 1
 
 
