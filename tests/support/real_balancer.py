@@ -47,7 +47,8 @@ def processes_of(place: Path) -> dict[int, str]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with contextlib.suppress(OSError):
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                raw = (folder / "cmdline").read_bytes()
+                command = raw.replace(b"\0", b" ").decode(errors="replace")
                 if str(place) in command:
                     found[int(folder.name)] = command
     return found
