@@ -6,7 +6,7 @@ somebody wrote, never half of one:
 
     header       8 cells: magic, layout, rows, cells, rows in use, 3 spare
     owners       one cell for each backend: whose it is (`balancer.core.cells`)
-    row 0, 1, …  8 cells: pid, beats, connections, exchanges, turned away, 3 spare;
+    row 0, 1, …  8 cells: pid, beats, connections, exchanges, turned away, crashes, 2 spare;
                  then in flight, requests, failures: one cell for each backend in each of the three
 
 Every cell has one writer, so there is no lock: a worker writes its own row; the supervisor writes
@@ -26,9 +26,9 @@ LAYOUT = 1
 HEADER = 8
 ROW_HEAD = 8
 MAGIC_AT, LAYOUT_AT, ROWS_AT, CELLS_AT, USED_AT = range(5)
-PID_AT, BEATS_AT, CONNECTIONS_AT, EXCHANGES_AT, TURNED_AWAY_AT = range(5)
+PID_AT, BEATS_AT, CONNECTIONS_AT, EXCHANGES_AT, TURNED_AWAY_AT, CRASHES_AT = range(6)
 # What is counted up, and never goes down.
-TOTALS_AT = (EXCHANGES_AT, TURNED_AWAY_AT)
+TOTALS_AT = (EXCHANGES_AT, TURNED_AWAY_AT, CRASHES_AT)
 CELL_BYTES = 8
 
 # Sparse memory: only pages that are written take room.
@@ -93,6 +93,10 @@ class BoardRow:
     def count_exchange(self) -> None:
         """An exchange has ended."""
         self.head[EXCHANGES_AT] += 1
+
+    def count_crash(self) -> None:
+        """A client connection has ended by a mistake of ours."""
+        self.head[CRASHES_AT] += 1
 
 
 class Board:
@@ -170,6 +174,11 @@ class Board:
     def turned_away(self) -> int:
         """Connections that were closed before HTTP began on them."""
         return self._sum_of_heads(TURNED_AWAY_AT)
+
+    @property
+    def crashes(self) -> int:
+        """Client connections that have ended by a mistake of ours."""
+        return self._sum_of_heads(CRASHES_AT)
 
     def _sum_of_heads(self, at: int) -> int:
         return sum(self.parts(number)[0][at] for number in range(self.used))

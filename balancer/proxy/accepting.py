@@ -6,7 +6,7 @@ import trio
 
 from balancer.proxy.arrival import arrival_of
 from balancer.proxy.client_connection import ClientConnection
-from balancer.proxy.service import Service
+from balancer.proxy.service import ListenerRules, Service
 from balancer.wire.network import Sock
 from balancer.wire.options import no_delay
 
@@ -46,10 +46,25 @@ def accept_ready(service: Service, bind: str, listener: Sock, nursery: trio.Nurs
             sock, peer = listener.accept()
         except BlockingIOError:
             return False
+        _take_in(service, rules, sock, peer, nursery)
+    return True
+
+
+def _take_in(
+    service: Service, rules: ListenerRules, sock: Sock, peer: object, nursery: trio.Nursery
+) -> None:
+    """Begin to serve a client; a crash in here is the end of its connection, not of the loop."""
+    connection: ClientConnection | None = None
+    try:
         no_delay(sock)
         connection = ClientConnection(service, sock, arrival_of(rules, peer, _name_of(sock)))
         service.lane.adopt(connection, nursery, walking=rules.prelude)
-    return True
+    except Exception as exc:  # noqa: BLE001 - the wall between connections
+        service.crashed("", exc)
+        if connection is None:
+            sock.close()
+        else:
+            connection.end()
 
 
 def empty(service: Service, bind: str, listener: Sock, nursery: trio.Nursery) -> None:

@@ -114,7 +114,6 @@ async def pass_rest(
     """The same for an answer whose head was plain, and of which the client may have a part."""
     head = begun.head
     exchange.idle_s = exchange.pool.limits.idle_s
-    exchange.answer_begun = exchange.record.answer_at is not None
     exchange.answer_begins()
     exchange.record.status = head.status
     out = begun.out
@@ -159,7 +158,7 @@ async def _final_head(
                 head_length=None,
                 panic=False,
             )
-            await send_to_client(exchange, interim)
+            await send_to_client(exchange, interim, interim=True)
             exchange.continued = True
         exchange.expect_head(response_s)
     raise AttemptFailed(Failure.BAD_ANSWER, f"more than {INTERIM_MAX} interim answers")

@@ -4,8 +4,6 @@ Never holds more than one read, or one pipe, of it. What breaks is told apart by
 fault is BODY_CUT or BODY_STALLED, the client's is CLIENT_LEFT or CLIENT_STALLED.
 """
 
-import trio
-
 from balancer.core.fields import trailer_bytes
 from balancer.core.framing import BodyKind, Framing
 from balancer.core.message import BadMessage
@@ -15,7 +13,7 @@ from balancer.proxy.faults import AttemptFailed, ended_by, failure_behind
 from balancer.proxy.idle import UpstreamConnection
 from balancer.wire.chunks import ChunkReader, chunk
 from balancer.wire.splice import UNTIL_END, SinkBroke, SourceBroke, Splice, finish, splice_between
-from balancer.wire.streams import cut, receive, send, taken
+from balancer.wire.streams import cut, receive, taken
 from balancer.wire.waiting import Interrupted
 
 
@@ -140,16 +138,13 @@ async def _from_backend(exchange: Exchange, connection: UpstreamConnection) -> b
 
 
 async def to_client(exchange: Exchange, data: bytes, content: int = 0) -> None:
-    if not exchange.answer_begun:
-        exchange.answer_begun = True
-        exchange.record.answer_at = trio.current_time()
     await send_to_client(exchange, data)
     exchange.record.bytes_down += content
 
 
-async def send_to_client(exchange: Exchange, data: bytes) -> None:
+async def send_to_client(exchange: Exchange, data: bytes, *, interim: bool = False) -> None:
     try:
-        await send(exchange.sock, exchange.waiter, data, exchange.service.limits.body_s)
+        await exchange.send(data, interim=interim)
     except Interrupted as exc:
         raise ended_by(exc, Failure.CLIENT_STALLED) from exc
     except OSError as exc:

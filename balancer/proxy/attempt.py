@@ -18,7 +18,6 @@ from balancer.proxy.faults import AttemptFailed, ended_by
 from balancer.proxy.handover import Begun
 from balancer.proxy.idle import UpstreamConnection
 from balancer.proxy.upload import Upload
-from balancer.telemetry.record import AttemptRecord
 from balancer.wire.dial import DialFailed, dial
 from balancer.wire.network import Sock
 from balancer.wire.proxy_protocol import header
@@ -26,15 +25,14 @@ from balancer.wire.streams import send_now
 from balancer.wire.waiting import Interrupted
 
 
-async def run_attempt(
-    exchange: Exchange, view: BackendView, attempt: AttemptRecord, rest_max_s: float
-) -> int:
+async def run_attempt(exchange: Exchange, view: BackendView, rest_max_s: float) -> int:
     """Have the request answered by one backend; the answer's status once the client has it whole.
 
     A resting connection is used only if it rested at most `rest_max_s`. Raises AttemptFailed. The
-    connection is closed, or resting again, when this returns or raises.
+    exchange holds the connection until it rests again; what it still holds is closed at the end of
+    the attempt.
     """
-    connection = await _connection_to(exchange, view, attempt, rest_max_s)
+    connection = await _connection_to(exchange, view, rest_max_s)
     return await _ended(exchange, connection, _talk(exchange, connection))
 
 
@@ -42,9 +40,7 @@ async def go_on(exchange: Exchange, begun: Begun, rest_max_s: float) -> int:
     """`run_attempt` for one that the plain path has begun, from where it stands."""
     connection = begun.connection
     if connection is None:
-        if begun.crash is not None:
-            raise begun.crash
-        return await run_attempt(exchange, begun.view, begun.attempt, rest_max_s)
+        return await run_attempt(exchange, begun.view, rest_max_s)
     return await _ended(exchange, connection, _go_on(exchange, begun, connection))
 
 
@@ -52,27 +48,25 @@ async def _ended(
     exchange: Exchange, connection: UpstreamConnection, talk: Awaitable[tuple[int, bool]]
 ) -> int:
     """The answer's status, and the connection put where it belongs."""
-    try:
-        status, reusable = await talk
-    except BaseException:
-        connection.sock.close()
-        raise
-    limits = exchange.pool.limits
+    status, reusable = await talk
     if reusable and exchange.pool.keeps_idle(connection.backend.address):
-        exchange.service.idle.give(connection, limits, trio.current_time())
-    else:
-        connection.sock.close()
+        exchange.upstream_sock = None
+        exchange.service.idle.give(connection, exchange.pool.limits, trio.current_time())
     return status
 
 
 async def _connection_to(
-    exchange: Exchange, view: BackendView, attempt: AttemptRecord, rest_max_s: float
+    exchange: Exchange, view: BackendView, rest_max_s: float
 ) -> UpstreamConnection:
+    attempt = exchange.attempt
+    assert attempt is not None, "an attempt was begun"
     now = attempt.began
     client = None if exchange.pool.limits.proxy_protocol is None else exchange.arrival
     idle = exchange.service.idle
     connection = idle.take(view.id, now, rest_max_s, client) if rest_max_s else None
-    if connection is None:
+    if connection is not None:
+        exchange.upstream_sock = connection.sock
+    else:
         connection = await _new_connection(exchange, view, now)
         attempt.connected = trio.current_time()
     connection.requests += 1
@@ -84,7 +78,9 @@ async def _new_connection(exchange: Exchange, view: BackendView, now: float) -> 
     service, limits = exchange.service, exchange.pool.limits
     deadline = now + limits.connect_s
     try:
-        sock = await dial(service.network, exchange.waiter, service.targets(view.id), deadline)
+        sock = exchange.upstream_sock = await dial(
+            service.network, exchange.waiter, service.targets(view.id), deadline
+        )
     except DialFailed as exc:
         raise AttemptFailed(exc.failure) from exc
     except Interrupted as exc:
@@ -94,7 +90,6 @@ async def _new_connection(exchange: Exchange, view: BackendView, now: float) -> 
     try:
         _introduce_client(sock, header(limits.proxy_protocol, exchange.arrival.ends))
     except OSError as exc:
-        sock.close()
         raise AttemptFailed(Failure.BROKEN) from exc
     exchange.arrival.backends.add(view.id)
     return UpstreamConnection(sock, view.id, now, client=exchange.arrival)
@@ -119,8 +114,6 @@ async def _talk(exchange: Exchange, connection: UpstreamConnection) -> tuple[int
 async def _go_on(
     exchange: Exchange, begun: Begun, connection: UpstreamConnection
 ) -> tuple[int, bool]:
-    if begun.crash is not None:
-        raise begun.crash
     if not begun.written:
         return await _send_first(exchange, connection, begun.unsent)
     exchange.written = True

@@ -4,16 +4,11 @@ It rides in a lane while its requests are plain, and leaves it, for a task of it
 request that is not.
 """
 
-import contextlib
-
 import trio
 
-from balancer.core.framing import BodyKind, Framing
 from balancer.core.message import BadMessage
-from balancer.core.outcome import CONSEQUENCES, Failure
-from balancer.core.replies import Reply
 from balancer.proxy.arrival import Arrival
-from balancer.proxy.exchange import refuse, serve_exchange, take_over
+from balancer.proxy.exchange import apologise, refuse, serve_exchange, take_over
 from balancer.proxy.exchange_state import NO_EXCHANGE, Exchange
 from balancer.proxy.handover import (
     ANSWERED,
@@ -27,7 +22,7 @@ from balancer.proxy.handover import (
 )
 from balancer.proxy.plain_exchange import PlainClient, plain_exchange
 from balancer.proxy.prelude import TurnedAway, begin
-from balancer.proxy.request_body import RequestBody
+from balancer.proxy.resuming import resumed
 from balancer.proxy.service import Service
 from balancer.telemetry.record import ExchangeRecord
 from balancer.wire.h11_heads import check_request_line
@@ -42,9 +37,13 @@ EMPTY_LINES_MAX = 16
 
 
 class ClientConnection(PlainClient):
-    """Owns the client's socket, from the accept to `end`."""
+    """Owns the client's socket, from the accept to `end`, and the exchange that is under way.
 
-    __slots__ = ("_exchange", "_handover", "_watch", "arrival")
+    A crash of ours in whatever it does ends it alone. It is told, by `crashed`, and answered with 500
+    where the client has asked for something and has been sent nothing of an answer.
+    """
+
+    __slots__ = ("_exchange", "_handover", "_unread", "_watch", "arrival")
 
     def __init__(self, service: Service, sock: Sock, arrival: Arrival) -> None:
         self.service = service
@@ -55,18 +54,31 @@ class ClientConnection(PlainClient):
         self.address = arrival.client
         self.hop_lines = arrival.forwarding_lines()
         self.pending = b""
+        self.begun = None
         self.record = NO_EXCHANGE
         self.backend = None
         self._watch = service.lane.watch(sock)
         self._handover: Handover = ARRIVED
         self._exchange: Exchange | None = None
+        # What came of a request that is no exchange yet.
+        self._unread = bytearray()
         service.connections += 1
 
+    def crashed(self, exc: Exception) -> None:
+        """Write it down, with the id of the request that is under way."""
+        exchange = self._exchange
+        self.service.crashed("" if exchange is None else exchange.request_id.decode("ascii"), exc)
+
     def end(self) -> None:
-        """Close the connection."""
+        """Close the connection; what is still under way ends with it, and gives back what it holds."""
         self.service.connections -= 1
-        self.service.idle.close_of(self.arrival, self.arrival.backends)
-        self.sock.close()
+        try:
+            self._own_what_has_begun()
+            if self._exchange is not None:
+                self._exchange.over()
+        finally:
+            self.service.idle.close_of(self.arrival, self.arrival.backends)
+            self.sock.close()
 
     # ---- in the lane ---------------------------------------------------------------------------
 
@@ -74,6 +86,7 @@ class ClientConnection(PlainClient):
         """Serve plain requests; True when something else came, for `walk`."""
         service, waiter, watch, receive = self.service, self.waiter, self._watch, self.sock.recv
         resting = service.resting
+        data = b""
         try:
             while True:
                 data = self.pending
@@ -104,28 +117,30 @@ class ClientConnection(PlainClient):
                         watch.ready = True
                 self.pending = b""
                 handover = yield from plain_exchange(self, data)
+                data = b""
                 if handover is not None:
                     self._handover = handover
                     return True
         except OSError:
             return False
         except Exception as exc:  # noqa: BLE001 - the wall between connections
-            self._handover = Crashed(exc)
+            self._handover = Crashed(exc, data)
             return True
 
     # ---- in a task of its own ------------------------------------------------------------------
 
     async def walk(self) -> bool:
-        """Serve what the lane could not; whether the connection goes on, and so back there.
-
-        A crash in here ends this connection only.
-        """
+        """Serve what the lane could not; whether the connection goes on, and so back there."""
         handover, self._handover = self._handover, ANSWERED
+        self._unread = bytearray()
         try:
+            self._own_what_has_begun()
             goes_on = await self._go_on_from(handover)
         except Exception as exc:  # noqa: BLE001 - the wall between connections
-            await self._crashed(exc)
-            return False
+            if self._exchange is None and self._unread.strip(b"\r\n"):
+                self._exchange = self._new_exchange(self._unread)
+            self.crashed(exc)
+            return await self._apologise()
         self._exchange = None
         return goes_on
 
@@ -134,9 +149,10 @@ class ClientConnection(PlainClient):
             case Begun():
                 return await self._take_over(handover)
             case Unread(data):
-                return await self._serve_next(bytearray(data))
-            case Crashed(exc):
-                self._exchange = self._new_exchange(bytearray())
+                self._unread = bytearray(data)
+                return await self._serve_next(self._unread)
+            case Crashed(exc, data):
+                self._unread = bytearray(data)
                 raise exc
             case Answered():
                 return await self._farewell()
@@ -157,29 +173,17 @@ class ClientConnection(PlainClient):
         self.hop_lines = arrival.forwarding_lines()
         return True
 
+    def _own_what_has_begun(self) -> None:
+        """Have an exchange hold what the plain path has handed over."""
+        begun, self.begun = self.begun, None
+        if begun is not None:
+            self._exchange = resumed(self, begun, self.arrival)
+
     async def _take_over(self, begun: Begun) -> bool:
-        request, data = begun.request, begun.data
-        buffer = bytearray(data[request.size : request.size + request.length])
-        exchange = Exchange(
-            self.service,
-            self.sock,
-            buffer,
-            self.waiter,
-            begun.record,
-            begun.request_id,
-            self.arrival,
-        )
-        self._exchange = exchange
-        framing = Framing(BodyKind.LENGTH, request.length)
-        exchange.body = RequestBody(self.sock, buffer, framing)
-        exchange.body.take_arrived()
-        buffer += self.pending
-        self.pending = b""
-        exchange.plain_head = data[: request.size]
-        exchange.upstream_head = begun.sent_head
-        exchange.keep_alive = request.keep_alive and not self.service.draining
-        exchange.answer_begun = begun.record.answer_at is not None
-        exchange.pool = begun.pool
+        exchange = self._exchange
+        assert exchange is not None, "it holds what has begun"
+        if begun.crash is not None:
+            raise begun.crash
         return await self._after(exchange, await take_over(exchange, begun))
 
     async def _serve_next(self, buffer: bytearray) -> bool:
@@ -192,6 +196,7 @@ class ClientConnection(PlainClient):
             await refuse(exchange, exc.status, exc.sentence)
             return await self._farewell()
         except (OSError, PeerClosed):
+            self._exchange = None  # it never was one
             return False
         return await self._after(exchange, await serve_exchange(exchange, raw))
 
@@ -265,15 +270,11 @@ class ClientConnection(PlainClient):
                 raise BadMessage(414, "the request target is too long") from exc
             raise
 
-    async def _crashed(self, exc: Exception) -> None:
+    async def _apologise(self) -> bool:
+        """After a crash: have the exchange end, and let the client read what it is told."""
         exchange = self._exchange
-        self.service.crashed(exchange.request_id.decode() if exchange else "", exc)
-        if exchange is not None and not exchange.answer_begun:
-            crashed = CONSEQUENCES[Failure.CRASHED]
-            reply = Reply(
-                status=crashed.status,
-                sentence=Failure.CRASHED.value,
-                proxy_error=crashed.proxy_error,
-            )
-            with contextlib.suppress(Exception):  # whatever crashed may crash again
-                await exchange.reply(reply)
+        if exchange is None:
+            return False
+        if await apologise(exchange):
+            return await self._farewell()
+        return False

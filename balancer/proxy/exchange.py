@@ -38,30 +38,39 @@ async def take_over(exchange: Exchange, begun: Begun) -> bool:
 
 
 async def _noted(exchange: Exchange, flow: Awaitable[None]) -> bool:
-    """The flow of an exchange, listed as running and written down at its end."""
-    number = exchange.record.number
-    exchange.service.running[number] = exchange
-    try:
-        await flow
-    except Exception:
-        crashed = outcome.Failure.CRASHED
-        exchange.record.fault = crashed.value
-        exchange.record.status = exchange.record.status or outcome.CONSEQUENCES[crashed].status
-        raise
-    finally:
-        del exchange.service.running[number]
-        exchange.record.ended = trio.current_time()
-        exchange.service.access(exchange.record)
+    """The flow of an exchange, listed as running; whoever owns it ends it where this does not."""
+    exchange.service.running[exchange.record.number] = exchange
+    await flow
+    exchange.over()
     return exchange.keep_alive
 
 
 async def refuse(exchange: Exchange, status: int, sentence: str) -> None:
     """Answer what came instead of a request head."""
-    try:
-        await exchange.reply(Reply(status=status, sentence=sentence))
-    finally:
-        exchange.record.ended = trio.current_time()
-        exchange.service.access(exchange.record)
+    await exchange.reply(Reply(status=status, sentence=sentence))
+    exchange.over()
+
+
+async def apologise(exchange: Exchange) -> bool:
+    """End an exchange in which we crashed; whether that could be told as its answer."""
+    if exchange.is_over:
+        return False
+    crashed = outcome.Failure.CRASHED
+    consequence = outcome.CONSEQUENCES[crashed]
+    record = exchange.record
+    record.fault = crashed.value
+    record.status = record.status or consequence.status
+    exchange.end_attempt(Evidence.IGNORED, crashed.value)
+    record.request_id = exchange.request_id.decode("ascii")
+    tells = not exchange.client_has_part
+    if tells:
+        exchange.keep_alive = False
+        sentence, proxy_error = crashed.value, consequence.proxy_error
+        await exchange.reply(
+            Reply(status=consequence.status, sentence=sentence, proxy_error=proxy_error)
+        )
+    exchange.over()
+    return tells
 
 
 async def _answer(exchange: Exchange, raw: bytes) -> None:
@@ -128,13 +137,16 @@ async def _attempts(exchange: Exchange, idempotent: bool, begun: Begun | None) -
     tried: set[str] = set()
     written_attempts = 0
     while True:
-        if begun is not None:
-            view: BackendView | None = begun.view
-        else:
+        if begun is None:
             view = exchange.pool.pick(avoid=tried, unrepeatable=not idempotent)
-        if view is None:
-            await _no_backend(exchange)
-            return
+            if view is None:
+                await _no_backend(exchange)
+                return
+            attempt = AttemptRecord(backend=view.id.address, began=trio.current_time())
+            exchange.begin_attempt(view, attempt)
+            exchange.record.attempts.append(attempt)
+        else:
+            view = begun.view
         rest_max_s = 0.0 if tried else retry.rest_limit(idempotent)
         failed = await _attempt(exchange, view, rest_max_s, begun)
         begun = None
@@ -146,7 +158,7 @@ async def _attempts(exchange: Exchange, idempotent: bool, begun: Begun | None) -
             retry.Attempted(
                 failure=failed.failure,
                 written=exchange.written,
-                answer_begun=exchange.answer_begun,
+                answer_begun=exchange.client_has_part,
                 idempotent=idempotent,
                 replayable=exchange.body.replayable,
                 attempts=len(exchange.record.attempts),
@@ -163,12 +175,6 @@ async def _attempt(
     exchange: Exchange, view: BackendView, rest_max_s: float, begun: Begun | None
 ) -> AttemptFailed | None:
     """One attempt on a backend that was picked, counted until its answer has gone or failed."""
-    if begun is not None:
-        attempt = begun.attempt
-    else:
-        attempt = AttemptRecord(backend=view.id.address, began=trio.current_time())
-        exchange.record.attempts.append(attempt)
-    exchange.backend = view
     exchange.written = exchange.body_sent = exchange.uploading = False
     exchange.upload_fault = None
     evidence, reason = Evidence.IGNORED, "cancelled"
@@ -176,7 +182,7 @@ async def _attempt(
         if begun is not None:
             status = await go_on(exchange, begun, rest_max_s)
         else:
-            status = await run_attempt(exchange, view, attempt, rest_max_s)
+            status = await run_attempt(exchange, view, rest_max_s)
         evidence, reason = outcome.evidence_of_status(status), f"status {status}"
     except AttemptFailed as exc:
         evidence = outcome.CONSEQUENCES[exc.failure].evidence
@@ -186,12 +192,7 @@ async def _attempt(
         reason = outcome.Failure.CRASHED.value
         raise
     finally:
-        exchange.backend = None
-        exchange.waiter.calm()
-        attempt.outcome = reason
-        attempt.ended = trio.current_time()
-        exchange.pool.record(view.id, evidence, reason, attempt.began)
-        exchange.pool.end(view.id.address, attempt.began)
+        exchange.end_attempt(evidence, reason)
     return None
 
 
@@ -211,7 +212,7 @@ async def _no_backend(exchange: Exchange) -> None:
 async def _give_up(exchange: Exchange, failed: AttemptFailed, why_not: str) -> None:
     consequence = outcome.CONSEQUENCES[failed.failure]
     exchange.record.fault = f"{failed.failure.value}; not repeated: {why_not}"
-    if exchange.answer_begun or outcome.client_is_gone(failed.failure):
+    if exchange.client_has_part or outcome.client_is_gone(failed.failure):
         exchange.keep_alive = False
         exchange.broken = True
         exchange.record.status = exchange.record.status or consequence.status

@@ -16,11 +16,13 @@ from balancer.proxy.faults import Stopped
 from balancer.proxy.pool import Pool
 from balancer.proxy.request_body import RequestBody
 from balancer.proxy.service import Service
-from balancer.telemetry.record import ExchangeRecord
+from balancer.telemetry.record import AttemptRecord, ExchangeRecord
 from balancer.wire.h11_heads import parse_request_head
 from balancer.wire.network import Sock
-from balancer.wire.streams import send
+from balancer.wire.splice import Splice
+from balancer.wire.streams import send_now
 from balancer.wire.waiting import NEVER, Interrupted, Waiter
+from healthcheck.core.verdict import Evidence
 
 # What a connection holds while it rests.
 NO_EXCHANGE = ExchangeRecord(number=0, request_id="", client="", began=0.0, head_at=0.0)
@@ -77,7 +79,9 @@ class Exchange(UnderWay):
         self.keep_alive = False
         self.upstream_head = b""
         self.written = False
+        # Whether the client has a byte of the answer; of an interim one that is not whole yet.
         self.answer_begun = False
+        self.interim_begun = False
         self.broken = False
         self.body_sent = False
         self.uploading = False
@@ -89,9 +93,78 @@ class Exchange(UnderWay):
         self.expects_continue = False
         self.continued = False
         self.upload_fault: Stopped | None = None
+        # What it holds, until `end_attempt`: a count in flight while there is a `backend`, the
+        # connection there while it is not at rest, and what the kernel moves.
         self.backend: BackendView | None = None
+        self.attempt: AttemptRecord | None = None
+        self.upstream_sock: Sock | None = None
+        self.splices: list[Splice] = []
+        self.is_over = False
         self.pool: Pool
         self.body = RequestBody(sock, buffer, NO_BODY)
+
+    # ---- what it holds
+
+    def begin_attempt(self, view: BackendView, attempt: AttemptRecord) -> None:
+        """Hold the count that a pick took; in one step with the pick."""
+        self.backend, self.attempt = view, attempt
+
+    def end_attempt(self, evidence: Evidence, reason: str) -> None:
+        """Give back what the attempt holds, if there is one; nothing stops it halfway."""
+        view, attempt = self.backend, self.attempt
+        if view is None or attempt is None:
+            return
+        self.backend = self.attempt = None
+        for splice in self.splices:
+            splice.drop()
+        self.splices.clear()
+        if self.upstream_sock is not None:
+            self.upstream_sock.close()
+            self.upstream_sock = None
+        self.waiter.calm()
+        attempt.outcome = reason
+        attempt.ended = trio.current_time()
+        try:
+            self.pool.record(view.id, evidence, reason, attempt.began)
+        finally:
+            self.pool.end(view.id.address, attempt.began)
+
+    def over(self) -> None:
+        """The end, however it came: give back what is still held, and write it down. Once."""
+        if self.is_over:
+            return
+        self.is_over = True
+        self.service.running.pop(self.record.number, None)
+        self.end_attempt(Evidence.IGNORED, "cancelled")
+        self.record.ended = trio.current_time()
+        self.service.access(self.record)
+
+    # ---- what the client is told
+
+    async def send(self, data: bytes, *, interim: bool = False) -> None:
+        """All of `data` to the client; at most `body_s` without progress. Interrupted, OSError."""
+        await self.waiter.breathe()
+        sent = self._send_now(data, interim=interim)
+        view = memoryview(data)
+        while sent < len(data):
+            deadline = trio.current_time() + self.service.limits.body_s
+            await self.waiter.writable(self.sock, deadline)
+            sent += self._send_now(view[sent:], interim=interim)
+        self.interim_begun = False
+
+    def _send_now(self, data: bytes | memoryview, *, interim: bool) -> int:
+        sent = send_now(self.sock, data)
+        if sent and interim:
+            self.interim_begun = True
+        elif sent and not self.answer_begun:
+            self.answer_begun = True
+            self.record.answer_at = trio.current_time()
+        return sent
+
+    @property
+    def client_has_part(self) -> bool:
+        """Whether the client has a part of something, behind which no other answer may follow."""
+        return self.answer_begun or self.interim_begun
 
     async def reply(self, reply: Reply) -> None:
         """Send our own answer; the connection goes on only where the request has been read whole."""
@@ -109,10 +182,8 @@ class Exchange(UnderWay):
         self.record.request_id = self.request_id.decode("ascii")
         self.record.status = reply.status
         self.record.fault = self.record.fault or reply.sentence
-        self.record.answer_at = trio.current_time()
-        self.answer_begun = True
         try:
-            await send(self.sock, self.waiter, data, self.service.limits.body_s)
+            await self.send(data)
         except (OSError, Interrupted):
             self.keep_alive = False
         else:

@@ -34,9 +34,10 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Crashed:
-    """A mistake of ours, before anything had begun."""
+    """A mistake of ours in the lane; `data` is what came of a request that has no answer yet."""
 
     exc: Exception
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

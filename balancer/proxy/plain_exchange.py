@@ -36,13 +36,14 @@ BODY_BYTES_MAX = 64 * 1024
 class PlainClient(UnderWay):
     """What the plain exchange needs to know of a client connection.
 
-    `hop_lines` are `forwarding_lines`; `pending` is what has come of requests still to be served;
+    `begun` is what has been handed over and is still to be taken. `hop_lines` are `forwarding_lines`; `pending` is what has come of requests still to be served;
     `now` is trio's clock without the way to it.
     """
 
-    __slots__ = ("address", "hop_lines", "now", "pending")
+    __slots__ = ("address", "begun", "hop_lines", "now", "pending")
 
     address: str
+    begun: Begun | None
     now: Callable[[], float]
     hop_lines: bytes
     pending: bytes
@@ -172,13 +173,14 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
             out += answer[response.size :]
             left -= arrived
         yield None
-        record.answer_at = arrived_at
         took = len(answer)
         while True:
             try:
                 sent = client.sock.send(out)
             except OSError:
                 sent = 0
+            if sent:
+                record.answer_at = arrived_at
             if sent < len(out):
                 going = AnswerBegun(head=response, out=out[sent:], content=arrived, left=left)
                 handover = Begun(*so_far, connection, answer=going)
@@ -246,7 +248,14 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
             waiter.calm()
             attempt.outcome = reason
             attempt.ended = record.ended = now()
-            pool.record(backend, evidence, reason, began)
-            pool.end(address, began)
-            del service.running[number]
-            service.access(record)
+            try:
+                try:
+                    pool.record(backend, evidence, reason, began)
+                finally:
+                    pool.end(address, began)
+                    del service.running[number]
+                service.access(record)
+            except Exception as exc:  # noqa: BLE001 - the client has its answer all the same
+                service.crashed(record.request_id, exc)
+        else:
+            client.begun = handover

@@ -47,6 +47,7 @@ class Upload:
             self._exchange.body.passed_by(splice.left)
         if stand is not Stand.OVER:
             self._splice = splice
+            self._exchange.splices.append(splice)
         return self._exchange.body.complete
 
     async def run(self) -> None:

@@ -46,13 +46,17 @@ class VirtualLines:
 
 
 class VirtualProcess:
-    """One worker's task, with the handles that a process has."""
+    """One worker's task, with the handles that a process has.
+
+    `may_crash`: a crash of its own is the end of the process, and not of the rehearsal.
+    """
 
     def __init__(self, around: Surroundings, board: Board, lines: VirtualLines) -> None:
         self.pid = around.pid
         self.slot = around.slot
         self.link = Link(around)
         self.channel: MemoryChannel | None = None
+        self.may_crash = False
         self._board = board
         self._lines = lines
         self._scope = trio.CancelScope()
@@ -64,6 +68,10 @@ class VirtualProcess:
         try:
             with self._scope:
                 await self.link.run()
+        except Exception:
+            if not self.may_crash:
+                raise
+            self._how = "ended with exit code 1"
         finally:
             for part, words in self._left_behind:
                 part.cast("B")[:] = words

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from balancer.core.backend import BackendId, BackendView
-from balancer.core.board import CONNECTIONS_AT, EXCHANGES_AT, Board, Counts
+from balancer.core.board import CONNECTIONS_AT, CRASHES_AT, EXCHANGES_AT, Board, Counts
 from balancer.supervisor.events import EventKind
 from balancer.supervisor.pool_book import PoolBook
 from balancer.supervisor.slots import Slot
@@ -72,6 +72,7 @@ def worker_status(slot: Slot, board: Board) -> dict[str, object]:
         "state": slot.state,
         "connections": head[CONNECTIONS_AT],
         "exchanges": head[EXCHANGES_AT],
+        "connection_crashes": head[CRASHES_AT],
         "starts_in_a_row": slot.restarts.in_a_row,
     }
 

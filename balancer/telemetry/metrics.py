@@ -55,6 +55,8 @@ class Figures(TypedDict):
     """Client connections open now."""
     turned_away: NotRequired[int]
     """Connections closed before HTTP began."""
+    connection_crashes: NotRequired[int]
+    """Client connections that have ended by a mistake of ours."""
     events: NotRequired[int]
     """Changes since the start."""
 
@@ -84,6 +86,10 @@ def _of_instance(figures: Figures) -> Iterator[str]:
         turned_away = [f" {figures['turned_away']}"]
         text = "Connections closed before HTTP began on them."
         yield from _family("connections_turned_away_total", "counter", text, turned_away)
+    if "connection_crashes" in figures:
+        crashes = [f" {figures['connection_crashes']}"]
+        text = "Client connections ended by a mistake of ours."
+        yield from _family("connection_crashes_total", "counter", text, crashes)
     if "events" in figures:
         events = [f" {figures['events']}"]
         yield from _family("events_total", "counter", "Changes of state since the start.", events)

@@ -48,7 +48,7 @@ wakes a peer once, and costs a third of the same sends with other work between t
 
 
 class Rider(Protocol):
-    """One connection, owned by the lane until `end`."""
+    """One connection, owned by the lane until `end`; whatever it raises ends it alone."""
 
     @property
     def waiter(self) -> Waiter: ...
@@ -59,6 +59,10 @@ class Rider(Protocol):
 
     async def walk(self) -> bool:
         """Do what does not belong in a lane; whether to ride again."""
+        ...
+
+    def crashed(self, exc: Exception) -> None:
+        """Tell of a mistake of ours that ends this rider; `end` follows. Raises nothing."""
         ...
 
     def end(self) -> None:
@@ -137,9 +141,12 @@ class Lane:
             self._interrupted.clear()
             self._at_the_end.clear()
             for seat in list(self._seats.values()):
-                seat.ride.close()
+                try:
+                    seat.ride.close()
+                except Exception as exc:  # noqa: BLE001 - the others want to be closed as well
+                    seat.rider.crashed(exc)
                 self._leave(seat)
-                seat.rider.end()
+                self._end(seat.rider)
 
     async def _turn(self) -> None:
         events = self._edges.poll(EVENTS_MAX)
@@ -186,7 +193,12 @@ class Lane:
             if end.value:
                 self._nursery.start_soon(self._walk, seat.rider)
             else:
-                seat.rider.end()
+                self._end(seat.rider)
+            return
+        except Exception as exc:  # noqa: BLE001 - the wall between riders
+            self._leave(seat)
+            seat.rider.crashed(exc)
+            self._end(seat.rider)
             return
         watch.seat, seat.watch = seat, watch
 
@@ -198,8 +210,17 @@ class Lane:
         again = False
         try:
             again = await rider.walk()
+        except Exception as exc:  # noqa: BLE001 - the wall between riders
+            again = False
+            rider.crashed(exc)
         finally:
             if not again:
-                rider.end()
+                self._end(rider)
         if again:
             self._board(rider)
+
+    def _end(self, rider: Rider) -> None:
+        try:
+            rider.end()
+        except Exception as exc:  # noqa: BLE001 - the wall between riders
+            rider.crashed(exc)

@@ -17,6 +17,7 @@ from contextlib import suppress
 
 import trio
 
+from balancer.telemetry.logs import get_logger
 from balancer.wire.network import KernelNetwork, Sock
 from balancer.worker.channel import Channel, KernelChannel
 from balancer.worker.lines import FileLines
@@ -36,10 +37,9 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     lock = mark_as_there(paths[0])
     try:
-        trio.run(_main, slot, paths)
+        return trio.run(_main, slot, paths)
     finally:
         os.close(lock)
-    return 0
 
 
 def mark_as_there(path: str) -> int:
@@ -50,7 +50,8 @@ def mark_as_there(path: str) -> int:
     return descriptor
 
 
-async def _main(slot: int, paths: list[str]) -> None:
+async def _main(slot: int, paths: list[str]) -> int:
+    code = 0
     lines = FileLines()
     dialler = Dialler(*paths)
     link = Link(
@@ -71,9 +72,15 @@ async def _main(slot: int, paths: list[str]) -> None:
             writing.start_soon(lines.run)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_obey, signals, link, lines)
-                await link.run()
+                try:
+                    await link.run()
+                except Exception as exc:  # noqa: BLE001 - told as every other crash is told
+                    effect = "ending; the supervisor starts another worker"
+                    get_logger().error("worker.crashed", slot=slot, effect=effect, exc_info=exc)
+                    code = 1
                 nursery.cancel_scope.cancel()
             writing.cancel_scope.cancel()
+    return code
 
 
 async def _obey(signals: AsyncIterator[int], link: Link, lines: FileLines) -> None:

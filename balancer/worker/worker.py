@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
@@ -250,7 +251,10 @@ class Worker:
                 pool.tick(now)
             self.service.idle.sweep(now, self._limits_of)
             for exchange in list(self.service.running.values()):
-                exchange.notice_leaving(now - SWEEP_S)
+                try:
+                    exchange.notice_leaving(now - SWEEP_S)
+                except Exception as exc:  # noqa: BLE001 - the wall between connections
+                    self._crashed(exchange.record.request_id, exc)
             if self.service.draining and not self._patient:
                 await self._dismiss_resting()
 
@@ -259,4 +263,6 @@ class Worker:
         return pool.limits if pool is not None and pool.keeps_idle(backend.address) else None
 
     def _crashed(self, request_id: str, exc: Exception) -> None:
-        self._log.error("connection.crashed", id=request_id, exc_info=exc)
+        self._row.count_crash()
+        with suppress(Exception):  # there is nobody else to tell
+            self._log.error("connection.crashed", id=request_id, exc_info=exc)

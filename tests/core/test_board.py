@@ -90,8 +90,9 @@ def test_what_all_have_in_flight_is_summed() -> None:
         row.failures[1] += 1
         row.count_connection(2)
         row.count_exchange()
+        row.count_crash()
     assert board.counts([0, 1, NO_CELL]) == [Counts(0, 0, 0), Counts(6, 30, 3), Counts(0, 0, 0)]
-    assert (board.connections, board.exchanges) == (6, 3)
+    assert (board.connections, board.exchanges, board.crashes) == (6, 3, 3)
 
 
 def test_who_has_no_cell_counts_where_nobody_reads() -> None:
@@ -110,11 +111,13 @@ def test_a_dead_worker_leaves_its_totals_and_nothing_else() -> None:
     row.failures[0] += 2
     row.count_connection(1)
     row.count_exchange()
+    row.count_crash()
     row.head[TURNED_AWAY_AT] = 4
     for _ in range(2):  # to void it twice changes nothing
         board.void(2)
         assert board.counts([0]) == [Counts(0, 9, 2)]
         assert (board.connections, board.exchanges, board.turned_away) == (0, 1, 4)
+        assert board.crashes == 1
         assert (board.pid(2), board.beats(2)) == (0, 0)
 
 

@@ -54,6 +54,10 @@ def _of_instance(figures: Figures) -> Iterator[Metric]:
         yield CounterMetricFamily(
             "balancer_connections_turned_away", text, value=figures["turned_away"]
         )
+    if "connection_crashes" in figures:
+        text = "Client connections ended by a mistake of ours."
+        crashes = figures["connection_crashes"]
+        yield CounterMetricFamily("balancer_connection_crashes", text, value=crashes)
     if "events" in figures:
         text = "Changes of state since the start."
         yield CounterMetricFamily("balancer_events", text, value=figures["events"])

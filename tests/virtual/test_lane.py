@@ -37,6 +37,9 @@ class Passenger:
         await trio.sleep(1)
         return True
 
+    def crashed(self, exc: Exception) -> None:
+        self.note(exc)
+
     def end(self) -> None:
         self.ended += 1
         self.sock.close()
