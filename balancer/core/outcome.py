@@ -29,6 +29,7 @@ class Failure(StrEnum):
     CLIENT_LEFT = "client left"
     CLIENT_STALLED = "client stalled"
     CLIENT_BAD = "client sent a bad body"
+    CLIENT_TOO_LARGE = "client sent too large a body"
     CUT = "cut by the operator"
     STOPPING = "cut by the end of the shutdown time"
     CRASHED = "internal error"
@@ -68,6 +69,7 @@ CONSEQUENCES: Mapping[Failure, Consequence] = {
     Failure.CLIENT_LEFT:         Consequence(_I, 499, "http_request_error", False),
     Failure.CLIENT_STALLED:      Consequence(_I, 408, "http_request_error", False),
     Failure.CLIENT_BAD:          Consequence(_I, 400, "http_request_error", False),
+    Failure.CLIENT_TOO_LARGE:    Consequence(_I, 413, "http_request_error", False),
     Failure.CUT:                 Consequence(_I, 503, "connection_terminated", True),
     Failure.STOPPING:            Consequence(_I, 503, "connection_terminated", False),
     Failure.CRASHED:             Consequence(_I, 500, "proxy_internal_error", False),
@@ -81,6 +83,11 @@ GATEWAY_STATUSES = frozenset({502, 503, 504})
 def evidence_of_status(status: int) -> Evidence:
     """What a whole answer with this status says about the backend that gave it."""
     return Evidence.FAILURE if status in GATEWAY_STATUSES else Evidence.SUCCESS
+
+
+def failure_of_body(status: int) -> Failure:
+    """Which failure it is when a client's body is refused with this status."""
+    return Failure.CLIENT_TOO_LARGE if status == 413 else Failure.CLIENT_BAD
 
 
 def client_is_gone(failure: Failure) -> bool:

@@ -9,7 +9,7 @@ from balancer.core.framing import BodyKind, Framing
 from balancer.core.message import BadMessage
 from balancer.core.outcome import Failure
 from balancer.proxy.exchange_state import Exchange
-from balancer.proxy.faults import AttemptFailed, ended_by, failure_behind
+from balancer.proxy.faults import AttemptFailed, ended_behind, ended_by
 from balancer.proxy.idle import UpstreamConnection
 from balancer.wire.chunks import ChunkReader, chunk
 from balancer.wire.splice import UNTIL_END, SinkBroke, SourceBroke, Splice, finish, splice_between
@@ -111,21 +111,32 @@ async def _splice_down(exchange: Exchange, connection: UpstreamConnection, left:
 
 async def finish_down(exchange: Exchange, splice: Splice) -> int:
     """Let a transfer to the client come to its end; how many bytes the caller has to look for."""
+    waiter, record, taking = exchange.waiter, exchange.record, exchange.taking
+    told = record.bytes_down
+
+    async def client_ready() -> None:
+        nonlocal told
+        passed, told = record.bytes_down - told, record.bytes_down
+        taking.pace.moved(passed)
+        await taking.writable(waiter)
+
     try:
         return await finish(
             splice,
-            exchange.waiter,
-            read_deadline=exchange.answer_deadline,
-            write_s=exchange.service.limits.body_s,
+            waiter,
+            source_ready=lambda: waiter.readable(splice.source, exchange.answer_deadline()),
+            sink_ready=client_ready,
         )
     except SourceBroke as exc:
-        failure = failure_behind(exc.cause, timed_out=Failure.BODY_STALLED, broken=Failure.BODY_CUT)
-        raise AttemptFailed(failure) from exc
+        failed = ended_behind(exc.cause, timed_out=Failure.BODY_STALLED, broken=Failure.BODY_CUT)
+        raise failed from exc
     except SinkBroke as exc:
-        failure = failure_behind(
-            exc.cause, timed_out=Failure.CLIENT_STALLED, broken=Failure.CLIENT_LEFT
-        )
-        raise AttemptFailed(failure) from exc
+        raise ended_behind(
+            exc.cause,
+            timed_out=Failure.CLIENT_STALLED,
+            broken=Failure.CLIENT_LEFT,
+            detail=exchange.service.limits.takes_too_slowly(),
+        ) from exc
 
 
 async def _from_backend(exchange: Exchange, connection: UpstreamConnection) -> bytes:
@@ -146,6 +157,7 @@ async def send_to_client(exchange: Exchange, data: bytes, *, interim: bool = Fal
     try:
         await exchange.send(data, interim=interim)
     except Interrupted as exc:
-        raise ended_by(exc, Failure.CLIENT_STALLED) from exc
+        slow = exchange.service.limits.takes_too_slowly()
+        raise ended_by(exc, Failure.CLIENT_STALLED, slow) from exc
     except OSError as exc:
         raise AttemptFailed(Failure.CLIENT_LEFT) from exc

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from balancer.core.backend import BackendId
 from balancer.core.trust import UNIX
 from balancer.proxy.service import ListenerRules
+from balancer.wire.pacing import Paced
 from balancer.wire.proxy_protocol import Ends, Own, Unnamed
 from balancer.wire.strict_heads import forwarding_lines
 
@@ -23,13 +24,15 @@ class Arrival:
     """One connection of a client.
 
     `client` and `client_port` are where it comes from, `local` where it came to, as `host:port`.
-    `backends`: where connections have been made that are for this client alone.
+    `backends`: where connections have been made that are for this client alone. `taking`: how it
+    takes what is sent to it, once it has kept us waiting.
     """
 
     rules: ListenerRules
     client: str
     client_port: int
     local: str
+    taking: Paced | None = None
     backends: set[BackendId] = field(default_factory=set)
 
     def introduce(self, of: Ends | Unnamed | Own) -> None:

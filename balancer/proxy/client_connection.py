@@ -4,6 +4,8 @@ It rides in a lane while its requests are plain, and leaves it, for a task of it
 request that is not.
 """
 
+import math
+
 import trio
 
 from balancer.core.message import BadMessage
@@ -28,12 +30,20 @@ from balancer.telemetry.record import ExchangeRecord
 from balancer.wire.h11_heads import check_request_line
 from balancer.wire.lane import Ride
 from balancer.wire.network import Sock
-from balancer.wire.streams import READ_BYTES_MAX, PeerClosed, linger, receive, receive_head
+from balancer.wire.streams import (
+    READ_BYTES_MAX,
+    HeadTooLarge,
+    PeerClosed,
+    linger,
+    receive,
+    receive_head,
+)
 from balancer.wire.tls_socket import WantsWrite
 from balancer.wire.waiting import Interrupted, Waiter
 
 # One is usual; more in pieces is somebody playing.
 EMPTY_LINES_MAX = 16
+IS_TO_LEAVE = -math.inf
 
 
 class ClientConnection(PlainClient):
@@ -43,7 +53,7 @@ class ClientConnection(PlainClient):
     where the client has asked for something and has been sent nothing of an answer.
     """
 
-    __slots__ = ("_exchange", "_handover", "_unread", "_watch", "arrival")
+    __slots__ = ("_exchange", "_handover", "_requests", "_unread", "_watch", "arrival")
 
     def __init__(self, service: Service, sock: Sock, arrival: Arrival) -> None:
         self.service = service
@@ -55,6 +65,8 @@ class ClientConnection(PlainClient):
         self.hop_lines = arrival.forwarding_lines()
         self.pending = b""
         self.begun = None
+        self._requests = 0
+        self.leaves_at = self.now() + service.limits.age_max_s
         self.record = NO_EXCHANGE
         self.backend = None
         self._watch = service.lane.watch(sock)
@@ -82,7 +94,7 @@ class ClientConnection(PlainClient):
 
     # ---- in the lane ---------------------------------------------------------------------------
 
-    def ride(self) -> Ride:  # noqa: C901, PLR0912 - flat: it is resumed twice for each exchange
+    def ride(self) -> Ride:  # noqa: C901, PLR0912, PLR0915 - flat: it is resumed twice for each exchange
         """Serve plain requests; True when something else came, for `walk`."""
         service, waiter, watch, receive = self.service, self.waiter, self._watch, self.sock.recv
         resting = service.resting
@@ -91,7 +103,7 @@ class ClientConnection(PlainClient):
             while True:
                 data = self.pending
                 if not data:
-                    deadline = self.now() + service.limits.idle_s
+                    deadline = self.now() + self._rest_s()
                     resting.add(waiter)
                     try:
                         while True:
@@ -116,6 +128,9 @@ class ClientConnection(PlainClient):
                     if len(data) == READ_BYTES_MAX:
                         watch.ready = True
                 self.pending = b""
+                self._requests += 1
+                if self._requests >= service.limits.requests_max:
+                    self.leaves_at = IS_TO_LEAVE
                 handover = yield from plain_exchange(self, data)
                 data = b""
                 if handover is not None:
@@ -219,30 +234,37 @@ class ClientConnection(PlainClient):
             number=service.exchanges, request_id="", client=self.address, began=now, head_at=now
         )
         made_id = service.new_request_id()
-        return Exchange(service, self.sock, buffer, self.waiter, record, made_id, self.arrival)
+        exchange = Exchange(service, self.sock, buffer, self.waiter, record, made_id, self.arrival)
+        exchange.leaves_at = self.leaves_at
+        return exchange
+
+    def _rest_s(self) -> float:
+        """How long to wait for a request to begin: the first one is owed, others are not."""
+        limits = self.service.limits
+        return limits.idle_s if self._requests else limits.header_s
 
     async def _first_bytes(self, buffer: bytearray) -> bool:
         """Rest until the next request begins; False when there will be none.
 
         Empty lines before a request line are forgiven, a few of them (RFC 9112 2.2), and are no
-        request: old clients end a body with one too many.
+        request: old clients end a body with one too many. They give nobody more time, either.
         """
+        deadline = trio.current_time() + self.service.limits.idle_s
         for _ in range(EMPTY_LINES_MAX):
             while buffer[:2] == b"\r\n":
                 del buffer[:2]
             if buffer and buffer != b"\r":
                 return True
-            arrived = await self._resting()
+            arrived = await self._resting(deadline)
             if not arrived:
                 return False
             buffer += arrived
         return True
 
-    async def _resting(self) -> bytes:
+    async def _resting(self, deadline: float) -> bytes:
         service = self.service
         service.resting.add(self.waiter)
         try:
-            deadline = trio.current_time() + service.limits.idle_s
             return await receive(self.sock, self.waiter, deadline)
         except (OSError, Interrupted):
             return b""
@@ -264,11 +286,9 @@ class ClientConnection(PlainClient):
                 check_start=check_request_line,
             )
         except Interrupted:
-            raise BadMessage(408, f"no whole request head within {limits.header_s:g} s") from None
-        except BadMessage as exc:
-            if b"\n" not in buffer and len(buffer) > limits.head_bytes_max:
-                raise BadMessage(414, "the request target is too long") from exc
-            raise
+            raise limits.head_too_late() from None
+        except HeadTooLarge as exc:
+            raise limits.head_too_large(buffer.find(b"\n")) from exc
 
     async def _apologise(self) -> bool:
         """After a crash: have the exchange end, and let the client read what it is told."""

@@ -96,7 +96,11 @@ async def _answer(exchange: Exchange, raw: bytes) -> None:
 
 
 def _understand(exchange: Exchange, raw: bytes) -> RequestHead:
-    head, host = canonical(parse_request_head(raw))
+    limits = exchange.service.limits
+    limits.check_fields(raw)
+    sent = parse_request_head(raw, limits.fields_max)
+    limits.check_target(sent.target)
+    head, host = canonical(sent)
     exchange.head = head
     framing = request_framing(head)
     record = exchange.record
@@ -106,10 +110,13 @@ def _understand(exchange: Exchange, raw: bytes) -> RequestHead:
     exchange.request_id = request_id_of(head, trusted=trusted, made=exchange.made_id)
     record.request_id = exchange.request_id.decode("ascii")
     exchange.keep_alive = (
-        wants_keep_alive(head.minor, head.fields) and not exchange.service.draining
+        wants_keep_alive(head.minor, head.fields)
+        and not exchange.service.draining
+        and record.began < exchange.leaves_at
     )
     exchange.expects_continue = bool(head.minor and head.values(b"expect"))
-    exchange.body = RequestBody(exchange.sock, exchange.buffer, framing)
+    limits.check_body(framing.length)
+    exchange.body = RequestBody(exchange.buffer, framing, limits)
     hop = Hop(
         client=record.client.encode("ascii", "replace"),
         trusted=trusted,
@@ -211,7 +218,8 @@ async def _no_backend(exchange: Exchange) -> None:
 
 async def _give_up(exchange: Exchange, failed: AttemptFailed, why_not: str) -> None:
     consequence = outcome.CONSEQUENCES[failed.failure]
-    exchange.record.fault = f"{failed.failure.value}; not repeated: {why_not}"
+    said = failed.failure.value + (f": {failed.detail}" if failed.detail else "")
+    exchange.record.fault = f"{said}; not repeated: {why_not}"
     if exchange.client_has_part or outcome.client_is_gone(failed.failure):
         exchange.keep_alive = False
         exchange.broken = True

@@ -19,6 +19,7 @@ from balancer.proxy.service import Service
 from balancer.telemetry.record import AttemptRecord, ExchangeRecord
 from balancer.wire.h11_heads import parse_request_head
 from balancer.wire.network import Sock
+from balancer.wire.pacing import Paced
 from balancer.wire.splice import Splice
 from balancer.wire.streams import send_now
 from balancer.wire.waiting import NEVER, Interrupted, Waiter
@@ -77,6 +78,7 @@ class Exchange(UnderWay):
         # What `head` is read from when it is wanted, where the request was plain.
         self.plain_head = b""
         self.keep_alive = False
+        self.leaves_at = NEVER
         self.upstream_head = b""
         self.written = False
         # Whether the client has a byte of the answer; of an interim one that is not whole yet.
@@ -101,7 +103,16 @@ class Exchange(UnderWay):
         self.splices: list[Splice] = []
         self.is_over = False
         self.pool: Pool
-        self.body = RequestBody(sock, buffer, NO_BODY)
+        self.body = RequestBody(buffer, NO_BODY, service.limits)
+
+    @property
+    def taking(self) -> Paced:
+        """How the client takes what is sent to it; the same for all exchanges of a connection."""
+        arrival = self.arrival
+        if arrival.taking is None:
+            pace = self.service.limits.download_pace()
+            arrival.taking = Paced(self.service.network, self.sock, pace)
+        return arrival.taking
 
     # ---- what it holds
 
@@ -142,18 +153,18 @@ class Exchange(UnderWay):
     # ---- what the client is told
 
     async def send(self, data: bytes, *, interim: bool = False) -> None:
-        """All of `data` to the client; at most `body_s` without progress. Interrupted, OSError."""
+        """All of `data` to the client. TimedOut: it was too slow. Interrupted, OSError."""
         await self.waiter.breathe()
         sent = self._send_now(data, interim=interim)
         view = memoryview(data)
         while sent < len(data):
-            deadline = trio.current_time() + self.service.limits.body_s
-            await self.waiter.writable(self.sock, deadline)
+            await self.taking.writable(self.waiter)
             sent += self._send_now(view[sent:], interim=interim)
         self.interim_begun = False
 
     def _send_now(self, data: bytes | memoryview, *, interim: bool) -> int:
         sent = send_now(self.sock, data)
+        self.taking.pace.moved(sent)
         if sent and interim:
             self.interim_begun = True
         elif sent and not self.answer_begun:

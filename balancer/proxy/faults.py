@@ -26,20 +26,21 @@ class GoingAway(Interrupted):
     """An idle client connection is to be closed, because this instance drains."""
 
 
-def failure_of(interruption: Interrupted, timed_out: Failure) -> Failure:
-    """The failure behind an interruption; `timed_out` is what a passed deadline means here."""
+def ended_by(interruption: Interrupted, timed_out: Failure, detail: str = "") -> AttemptFailed:
+    """The end of an attempt by an interruption.
+
+    `timed_out` is what a passed deadline means here, and `detail` what there is more to say of it.
+    """
     if isinstance(interruption, Stopped):
-        return interruption.failure
+        return AttemptFailed(interruption.failure, interruption.detail)
     assert isinstance(interruption, TimedOut)
-    return timed_out
+    return AttemptFailed(timed_out, detail)
 
 
-def ended_by(interruption: Interrupted, timed_out: Failure) -> AttemptFailed:
-    """The end of an attempt that was interrupted, with what whoever did so has said of it."""
-    detail = interruption.detail if isinstance(interruption, Stopped) else ""
-    return AttemptFailed(failure_of(interruption, timed_out), detail)
-
-
-def failure_behind(cause: OSError | Interrupted, *, timed_out: Failure, broken: Failure) -> Failure:
+def ended_behind(
+    cause: OSError | Interrupted, *, timed_out: Failure, broken: Failure, detail: str = ""
+) -> AttemptFailed:
     """The same where a connection may have broken instead."""
-    return failure_of(cause, timed_out) if isinstance(cause, Interrupted) else broken
+    if isinstance(cause, Interrupted):
+        return ended_by(cause, timed_out, detail)
+    return AttemptFailed(broken)

@@ -17,6 +17,7 @@ from balancer.proxy.exchange_state import NO_EXCHANGE, UnderWay
 from balancer.proxy.handover import ANSWERED, AnswerBegun, Begun, Handover, Unread
 from balancer.proxy.idle import UpstreamConnection
 from balancer.telemetry.record import AttemptRecord, ExchangeRecord
+from balancer.wire.h11_heads import FIELDS_MAX
 from balancer.wire.lane import Watch
 from balancer.wire.splice import SinkBroke, SourceBroke, Stand, splice_between
 from balancer.wire.streams import READ_BYTES_MAX
@@ -36,16 +37,18 @@ BODY_BYTES_MAX = 64 * 1024
 class PlainClient(UnderWay):
     """What the plain exchange needs to know of a client connection.
 
-    `begun` is what has been handed over and is still to be taken. `hop_lines` are `forwarding_lines`; `pending` is what has come of requests still to be served;
-    `now` is trio's clock without the way to it.
+    `begun` is what has been handed over and is still to be taken. `hop_lines` are
+    `forwarding_lines`; `pending` is what has come of requests still to be served; `now` is trio's
+    clock without the way to it; a request that begins at `leaves_at` or later is the last one.
     """
 
-    __slots__ = ("address", "begun", "hop_lines", "now", "pending")
+    __slots__ = ("address", "begun", "hop_lines", "leaves_at", "now", "pending")
 
     address: str
     begun: Begun | None
     now: Callable[[], float]
     hop_lines: bytes
+    leaves_at: float
     pending: bytes
 
 
@@ -58,8 +61,18 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
     raised. Closed while it waits, it returns what it took and is written down.
     """
     service = client.service
-    request = plain_request(data, service.limits.head_bytes_max)
-    if request is None or service.trusts(client.address):
+    allowed = service.limits
+    request = plain_request(data, allowed.head_bytes_max)
+    if (
+        request is None
+        or request.length > allowed.body_bytes_max
+        or len(request.target) > allowed.target_bytes_max
+        or (
+            allowed.fields_max < FIELDS_MAX
+            and allowed.too_many_fields(data.count(b"\r\n", 0, request.size))
+        )
+        or service.trusts(client.address)
+    ):
         return Unread(data)
     end = request.size + request.length
     found = service.routes.match(request.host, request.target)
@@ -147,7 +160,7 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
             return handover
 
         # ---- the answer goes down ---------------------------------------------------------------
-        keep_alive = request.keep_alive and not service.draining
+        keep_alive = request.keep_alive and not service.draining and began < client.leaves_at
         out = forwarded_response(
             response,
             request_id,

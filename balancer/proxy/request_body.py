@@ -1,12 +1,13 @@
 """The client's body on its way up: streamed, and kept for a repeat while it is small."""
 
+from balancer.core.client_limits import ClientLimits
 from balancer.core.framing import BodyKind, Framing
 from balancer.core.message import BadMessage, Fields
-from balancer.core.outcome import Failure
+from balancer.core.outcome import Failure, failure_of_body
 from balancer.proxy.faults import AttemptFailed, ended_by
 from balancer.wire.chunks import ChunkReader, chunk
-from balancer.wire.network import Sock
-from balancer.wire.streams import receive_within, taken
+from balancer.wire.pacing import Paced
+from balancer.wire.streams import taken
 from balancer.wire.waiting import Interrupted, Waiter
 
 # Form posts and API calls fit; Pingora keeps as much.
@@ -16,9 +17,9 @@ KEPT_BYTES_MAX = 64 * 1024
 class RequestBody:
     """Reads a body out of the client's connection, once; `restart` reads what was kept again."""
 
-    def __init__(self, sock: Sock, buffer: bytearray, framing: Framing) -> None:
-        self._sock = sock
+    def __init__(self, buffer: bytearray, framing: Framing, limits: ClientLimits) -> None:
         self._buffer = buffer
+        self._limits = limits
         self._chunks = ChunkReader() if framing.kind is BodyKind.CHUNKED else None
         self._left = framing.length
         self._kept = bytearray()
@@ -46,8 +47,11 @@ class RequestBody:
         assert self.replayable, "bytes of the body are gone"
         return bytes(self._kept)
 
-    async def next(self, waiter: Waiter, timeout_s: float) -> bytes:
-        """The next piece, b"" at the end. AttemptFailed with a failure of the client's."""
+    async def next(self, source: Paced, waiter: Waiter, *, grace_s: float) -> bytes:
+        """The next piece, b"" at the end; `grace_s` of a wait for the client are not its own.
+
+        AttemptFailed with a failure of the client's.
+        """
         while not self.complete:
             try:
                 piece, ended = self._take()
@@ -58,13 +62,14 @@ class RequestBody:
                     break
                 if self._chunks is not None and not self._chunks.hungry:
                     continue
-                arrived = await receive_within(self._sock, waiter, timeout_s)
+                arrived = await source.receive(waiter, grace_s=grace_s)
             except BadMessage as exc:
-                raise AttemptFailed(Failure.CLIENT_BAD, exc.sentence) from exc
+                raise AttemptFailed(failure_of_body(exc.status), exc.sentence) from exc
             except OSError as exc:
                 raise AttemptFailed(Failure.CLIENT_LEFT) from exc
             except Interrupted as exc:
-                raise ended_by(exc, Failure.CLIENT_STALLED) from exc
+                slow = self._limits.sends_too_slowly()
+                raise ended_by(exc, Failure.CLIENT_STALLED, slow) from exc
             if not arrived:
                 raise AttemptFailed(Failure.CLIENT_BAD, "the body ended before its end")
             self._buffer += arrived
@@ -102,6 +107,7 @@ class RequestBody:
             self._left -= len(piece)
             self.complete = not self._left
         self.bytes_taken += len(piece)
+        self._limits.check_body(self.bytes_taken)
         return piece, self.complete
 
     def _keep(self, piece: bytes) -> None:

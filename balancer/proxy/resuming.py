@@ -24,12 +24,14 @@ def resumed(client: PlainClient, begun: Begun, arrival: Arrival) -> Exchange:
         exchange.upstream_sock = begun.connection.sock
     if begun.answer is not None and begun.answer.splice is not None:
         exchange.splices.append(begun.answer.splice)
-    exchange.body = RequestBody(client.sock, buffer, Framing(BodyKind.LENGTH, request.length))
+    exchange.body = RequestBody(buffer, Framing(BodyKind.LENGTH, request.length), service.limits)
     exchange.body.take_arrived()
     buffer += client.pending
     client.pending = b""
     exchange.plain_head = data[: request.size]
     exchange.upstream_head = begun.sent_head
-    exchange.keep_alive = request.keep_alive and not service.draining
+    exchange.keep_alive = (
+        request.keep_alive and not service.draining and begun.record.began < client.leaves_at
+    )
     exchange.answer_begun = begun.record.answer_at is not None
     return exchange

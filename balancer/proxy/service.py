@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from balancer.core.backend import BackendId, BackendView
+from balancer.core.client_limits import ClientLimits
 from balancer.core.routes import RouteTable
 from balancer.proxy.faults import Stopped
 from balancer.proxy.idle import IdleConnections
@@ -29,16 +30,6 @@ class Running(Protocol):
     def backend(self) -> BackendView | None: ...
     def interrupt(self, stopped: Stopped) -> None: ...
     def notice_leaving(self, since: float) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientLimits:
-    """Times in seconds, sizes in bytes. `idle_s` is the rest between two requests."""
-
-    header_s: float
-    idle_s: float
-    body_s: float
-    head_bytes_max: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

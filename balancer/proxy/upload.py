@@ -9,8 +9,9 @@ import trio
 from balancer.core.fields import trailer_bytes
 from balancer.core.outcome import Failure
 from balancer.proxy.exchange_state import Exchange
-from balancer.proxy.faults import AttemptFailed, Stopped, failure_behind, failure_of
+from balancer.proxy.faults import AttemptFailed, Stopped, ended_behind, ended_by
 from balancer.proxy.idle import UpstreamConnection
+from balancer.wire.pacing import Paced
 from balancer.wire.splice import SinkBroke, SourceBroke, Splice, Stand, finish, splice_between
 from balancer.wire.streams import send
 from balancer.wire.waiting import Interrupted, Waiter
@@ -21,6 +22,8 @@ class Upload:
 
     def __init__(self, exchange: Exchange, connection: UpstreamConnection, rest: bytes) -> None:
         self._exchange = exchange
+        service = exchange.service
+        self._source = Paced(service.network, exchange.sock, service.limits.upload_pace())
         self._connection = connection
         self._rest = rest
         self._splice: Splice | None = None
@@ -64,7 +67,8 @@ class Upload:
         except AttemptFailed as exc:
             exchange.upload_failed(Stopped(exc.failure, exc.detail))
         except Interrupted as exc:
-            exchange.upload_failed(Stopped(failure_of(exc, Failure.SEND_STALLED)))
+            failed = ended_by(exc, Failure.SEND_STALLED)
+            exchange.upload_failed(Stopped(failed.failure, failed.detail))
         except OSError:
             pass
         exchange.upload_ended(exchange.pool.limits.response_s)
@@ -76,12 +80,11 @@ class Upload:
         if self._rest:
             await send(sock, waiter, self._rest, idle_s)
         await self._finish_splice(waiter)
-        pause_s = exchange.service.limits.body_s
-        if exchange.client_waits:
-            pause_s += exchange.pool.limits.response_s  # the backend's time to say 100 comes first
-        while piece := await body.next(waiter, pause_s):
+        # The backend's time to say 100 comes first.
+        grace_s = exchange.pool.limits.response_s if exchange.client_waits else 0.0
+        while piece := await body.next(self._source, waiter, grace_s=grace_s):
             exchange.body_begun()
-            pause_s = exchange.service.limits.body_s
+            grace_s = 0.0
             await send(sock, waiter, body.encoded(piece), idle_s)
             exchange.record.bytes_up = body.bytes_taken
             self._splice = self._new_splice()
@@ -104,13 +107,20 @@ class Upload:
         exchange, splice = self._exchange, self._splice
         if splice is None:
             return
-        pause_s = exchange.service.limits.body_s
+        left, idle_s = splice.left, exchange.pool.limits.idle_s
+
+        async def client_ready() -> None:
+            nonlocal left
+            passed, left = left - splice.left, splice.left
+            self._source.pace.moved(passed)
+            await self._source.readable(waiter)
+
         try:
             await finish(
                 splice,
                 waiter,
-                read_deadline=lambda: trio.current_time() + pause_s,
-                write_s=exchange.pool.limits.idle_s,
+                source_ready=client_ready,
+                sink_ready=lambda: waiter.writable(splice.sink, trio.current_time() + idle_s),
             )
         except SourceBroke as exc:
             raise self._client_broke(exc) from exc
@@ -121,7 +131,9 @@ class Upload:
             self._splice = None
 
     def _client_broke(self, broke: SourceBroke) -> AttemptFailed:
-        failure = failure_behind(
-            broke.cause, timed_out=Failure.CLIENT_STALLED, broken=Failure.CLIENT_LEFT
+        return ended_behind(
+            broke.cause,
+            timed_out=Failure.CLIENT_STALLED,
+            broken=Failure.CLIENT_LEFT,
+            detail=self._exchange.service.limits.sends_too_slowly(),
         )
-        return AttemptFailed(failure)

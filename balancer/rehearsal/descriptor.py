@@ -133,6 +133,10 @@ class MemorySock:
     def has_left(self) -> bool:
         raise NotImplementedError
 
+    def unsent(self) -> int:
+        """Bytes that the peer has not taken; a socket that only listens has none."""
+        return 0
+
     def close(self) -> None:
         raise NotImplementedError
 

@@ -58,6 +58,9 @@ class HostNetwork(Network):
             raise ValueError("file descriptor cannot be a negative integer (-1)")
         return _own(sock).has_left()
 
+    def unsent(self, sock: Sock) -> int:
+        return _own(sock).unsent()
+
     def edges(self) -> MemoryEdges:
         return MemoryEdges()
 

@@ -63,6 +63,9 @@ class TcpConnection(MemorySock):
         pending = self.outgoing.pending
         return (self.send_capacity - pending) * 2 >= pending  # a third must be free
 
+    def unsent(self) -> int:
+        return 0 if self.outgoing is None else self.outgoing.pending
+
     @property
     def user_timeout(self) -> float:
         """TCP_USER_TIMEOUT in seconds; zero when it is not set."""

@@ -50,6 +50,9 @@ class UnixSock(MemorySock):
             return True
         return len(self.peer.inbox) * 4 <= self.send_capacity
 
+    def unsent(self) -> int:
+        return 0 if self.peer is None else len(self.peer.inbox)
+
     def getsockname(self) -> object:
         self.need_open()
         return self.path

@@ -3,13 +3,16 @@
 Plain: everything comes in, and nothing is sent here.
 """
 
+import math
 from collections.abc import Collection, Mapping
 
+from balancer.config.client_settings import Client
 from balancer.config.pool_settings import Pool as PoolSettings
 from balancer.config.settings import Listener, Log, Settings
+from balancer.core.client_limits import NO_LIMIT, ClientLimits
 from balancer.core.snapshot import PoolSnapshot
 from balancer.proxy.pool import PoolLimits
-from balancer.proxy.service import ClientLimits, ListenerRules
+from balancer.proxy.service import ListenerRules
 from balancer.supervisor.slots import Slot
 from balancer.worker.messages import LogPlan, Plan, PoolNews, PoolPlan, RoutePlan, SocketKey
 
@@ -25,17 +28,11 @@ def plan_of(
     log: LogPlan,
 ) -> Plan:
     """All that one worker is to be."""
-    client = settings.client
     return Plan(
         number=number,
         slot=slot.number,
         row=slot.row,
-        limits=ClientLimits(
-            header_s=client.header_timeout,
-            idle_s=client.idle_timeout,
-            body_s=client.body_timeout,
-            head_bytes_max=client.max_header,
-        ),
+        limits=client_limits(settings.client),
         listeners=tuple(_rules_of(listener, settings) for listener in settings.listeners),
         trusted_proxies=settings.trusted_proxies,
         routes=tuple(
@@ -64,6 +61,23 @@ def _rules_of(listener: Listener, settings: Settings) -> ListenerRules:
         bind=listener.bind,
         proxy_protocol=listener.proxy_protocol == "required",
         proxy_protocol_from=settings.trusted_proxies if believed is None else believed,
+    )
+
+
+def client_limits(client: Client) -> ClientLimits:
+    """What clients are allowed on the data path."""
+    return ClientLimits(
+        header_s=client.header_timeout,
+        idle_s=client.idle_timeout,
+        body_s=client.body_timeout,
+        head_bytes_max=client.max_header,
+        fields_max=client.max_fields,
+        target_bytes_max=client.max_target,
+        body_bytes_max=client.max_body or NO_LIMIT,
+        upload_rate_min=client.min_upload_rate,
+        download_rate_min=client.min_download_rate,
+        requests_max=client.max_requests or NO_LIMIT,
+        age_max_s=client.max_age or math.inf,
     )
 
 

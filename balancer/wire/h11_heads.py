@@ -43,10 +43,10 @@ def check_status_line(raw: bytes) -> re.Match[bytes]:
     return line
 
 
-def parse_request_head(raw: bytes) -> RequestHead:
+def parse_request_head(raw: bytes, fields_max: int = FIELDS_MAX) -> RequestHead:
     """Parse a head with its empty line at the end; BadMessage 400, 431, 501 or 505 otherwise."""
     line = check_request_line(raw)
-    _check_field_lines(raw, line.end(), 400, 431)
+    _check_field_lines(raw, line.end(), 400, 431, fields_max)
     minor = int(line[2])
     request_framing(RequestHead(method="", target="", minor=minor, fields=_framing_fields(raw)))
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw) + 1)
@@ -67,7 +67,7 @@ def parse_request_head(raw: bytes) -> RequestHead:
 def parse_response_head(raw: bytes) -> ResponseHead:
     """Parse the head of an answer with its empty line at the end; BadMessage 502 otherwise."""
     line = check_status_line(raw)
-    _check_field_lines(raw, line.end(), 502, 502)
+    _check_field_lines(raw, line.end(), 502, 502, FIELDS_MAX)
     minor, framing = int(line[1]), _framing_fields(raw)
     # What is wrong whatever was asked for; the rest is judged where that is known.
     response_framing(
@@ -106,11 +106,11 @@ def parse_trailer_line(line: bytes) -> tuple[bytes, bytes]:
     return match[1], match[2].strip(b" \t")
 
 
-def _check_field_lines(raw: bytes, start: int, bad: int, too_many: int) -> None:
+def _check_field_lines(raw: bytes, start: int, bad: int, too_many: int, most: int) -> None:
     if _FIELD_LINES.match(raw, start) is None:
         raise BadMessage(bad, "a header line is not: name, colon, value, without control bytes")
-    if raw.count(b"\r\n", start) > FIELDS_MAX + 1:
-        raise BadMessage(too_many, f"more than {FIELDS_MAX} header lines")
+    if raw.count(b"\r\n", start) > most + 1:
+        raise BadMessage(too_many, f"more than {most} header lines")
 
 
 def _framing_fields(raw: bytes) -> Fields:

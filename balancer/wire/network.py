@@ -4,9 +4,12 @@
 Sockets are raw, non-blocking stream sockets: try the call first, wait only on BlockingIOError.
 """
 
+import array
+import fcntl
 import select
 import socket
 import ssl
+import termios
 from typing import Protocol, TypeAlias
 
 import trio
@@ -70,6 +73,10 @@ class Network(Protocol):
 
     def has_left(self, sock: Sock) -> bool:
         """Whether the peer reset or fully closed the connection; a half-close is not leaving."""
+        ...
+
+    def unsent(self, sock: Sock) -> int:
+        """Bytes that were given to `sock` and that its peer has not taken yet."""
         ...
 
     def edges(self) -> "Edges":
@@ -163,6 +170,11 @@ class KernelNetwork:
         poller = select.poll()
         poller.register(sock.fileno(), 0)
         return any(events & (select.POLLERR | select.POLLHUP) for _, events in poller.poll(0))
+
+    def unsent(self, sock: Sock) -> int:
+        count = array.array("i", [0])
+        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, count)
+        return count[0]
 
     def edges(self) -> "Edges":
         return _KernelEdges()

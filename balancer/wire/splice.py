@@ -5,10 +5,8 @@ copies what is too little, or of what there is no pipe for.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import Enum
-
-import trio
 
 from balancer.wire.network import Network, Sock
 from balancer.wire.pipes import Pipe, Pipes
@@ -134,24 +132,28 @@ def splice_between(
 
 
 async def finish(
-    splice: Splice, waiter: Waiter, *, read_deadline: Callable[[], float], write_s: float
+    splice: Splice,
+    waiter: Waiter,
+    *,
+    source_ready: Callable[[], Awaitable[None]],
+    sink_ready: Callable[[], Awaitable[None]],
 ) -> int:
     """Go on until it is over; how many bytes are still to come: more than none, read on.
 
-    `read_deadline` is asked at each wait for the source; `write_s` is how long the sink may go
-    without taking any, in seconds. Raises SourceBroke, SinkBroke.
+    `source_ready` and `sink_ready` wait for a side as long as it is given, and raise Interrupted
+    when that is over. Raises SourceBroke, SinkBroke.
     """
     try:
         while (stand := splice.go_on()) is not Stand.OVER:
             if stand is Stand.SINK_IS_FULL:
                 try:
-                    await waiter.writable(splice.sink, trio.current_time() + write_s)
+                    await sink_ready()
                 except Interrupted as exc:
                     raise SinkBroke(exc, splice.left) from exc
                 continue
             try:
                 if stand is Stand.SOURCE_PAUSES:
-                    await waiter.readable(splice.source, read_deadline())
+                    await source_ready()
                 else:
                     await waiter.breathe(TURNS_MAX)
             except Interrupted as exc:

@@ -28,6 +28,10 @@ class PeerClosed(Exception):
     """End of the stream where more was needed."""
 
 
+class HeadTooLarge(BadMessage):
+    """A head that is longer than it may be."""
+
+
 async def receive(sock: Sock, waiter: Waiter, deadline: float) -> bytes:
     """Some bytes, b"" at the end of the stream. TimedOut, Interrupted, OSError."""
     await waiter.breathe()
@@ -38,15 +42,6 @@ async def receive(sock: Sock, waiter: Waiter, deadline: float) -> bytes:
             await waiter.writable(sock, deadline)
         except BlockingIOError:
             await waiter.readable(sock, deadline)
-
-
-async def receive_within(sock: Sock, waiter: Waiter, timeout_s: float) -> bytes:
-    """`receive`, at most `timeout_s` from the moment at which it would block."""
-    await waiter.breathe()
-    try:
-        return sock.recv(READ_BYTES_MAX)
-    except BlockingIOError:
-        return await receive(sock, waiter, trio.current_time() + timeout_s)
 
 
 async def send(sock: Sock, waiter: Waiter, data: bytes, timeout_s: float) -> None:
@@ -81,13 +76,13 @@ async def receive_head(
     """Take one head, its empty line included, out of `buffer` and the stream.
 
     `deadline` is asked at each wait. What can never become a head is not waited for: `check_start`
-    is given the first line, and raises BadMessage where it is none. Raises BadMessage(`too_large`)
+    is given the first line, and raises BadMessage where it is none. Raises HeadTooLarge(`too_large`)
     past `limit` bytes, PeerClosed at an early end.
     """
     searched, started = 0, False
     while (end := buffer.find(b"\r\n\r\n", searched)) < 0:
         if len(buffer) > limit:
-            raise BadMessage(too_large, f"the head is longer than {limit} bytes")
+            raise HeadTooLarge(too_large, f"the head is longer than {limit} bytes")
         if _NEVER_IN_HEADS.search(buffer, searched) is not None:
             raise BadMessage(
                 400, "the head has a control byte, or a line that does not end in CRLF"
@@ -101,7 +96,7 @@ async def receive_head(
             raise PeerClosed
         buffer += data
     if end > limit:
-        raise BadMessage(too_large, f"the head is longer than {limit} bytes")
+        raise HeadTooLarge(too_large, f"the head is longer than {limit} bytes")
     return taken(buffer, end + 4)
 
 

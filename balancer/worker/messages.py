@@ -10,8 +10,9 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from balancer.core.backend import BackendId, BackendView
+from balancer.core.client_limits import ClientLimits
 from balancer.proxy.pool import PoolLimits
-from balancer.proxy.service import ClientLimits, ListenerRules
+from balancer.proxy.service import ListenerRules
 from healthcheck.core.verdict import Evidence
 
 SHARED = -1

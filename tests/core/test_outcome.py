@@ -41,6 +41,7 @@ BLAMELESS = {
     Failure.CLIENT_LEFT,
     Failure.CLIENT_STALLED,
     Failure.CLIENT_BAD,
+    Failure.CLIENT_TOO_LARGE,
     Failure.CUT,
     Failure.STOPPING,
     Failure.CRASHED,
@@ -51,6 +52,7 @@ FINAL = {
     Failure.CLIENT_LEFT,
     Failure.CLIENT_STALLED,
     Failure.CLIENT_BAD,
+    Failure.CLIENT_TOO_LARGE,
     Failure.STOPPING,
     Failure.CRASHED,
 }

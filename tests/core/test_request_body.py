@@ -1,18 +1,17 @@
 """Which part of a request's body may pass unread, and what that means for a repeat."""
 
-from typing import cast
-
 import pytest
 
+from balancer.core.client_limits import ClientLimits
 from balancer.core.framing import CHUNKED, BodyKind, Framing
 from balancer.proxy.request_body import KEPT_BYTES_MAX, RequestBody
-from balancer.wire.network import Sock
 
+LIMITS = ClientLimits(header_s=1, idle_s=1, body_s=1, head_bytes_max=1024)
 HALF = KEPT_BYTES_MAX // 2
 
 
 def body(framing: Framing, arrived: bytes) -> RequestBody:
-    it = RequestBody(cast(Sock, None), bytearray(arrived), framing)
+    it = RequestBody(bytearray(arrived), framing, LIMITS)
     it.take_arrived()
     return it
 

@@ -7,6 +7,7 @@ Reads a whole connection at once, the plain way where it can be read so and the 
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar, cast
 
+from balancer.core.client_limits import ClientLimits
 from balancer.core.fields import Hop, head_length_of, request_bytes, response_bytes, trailer_bytes
 from balancer.core.framing import (
     BodyKind,
@@ -38,6 +39,7 @@ from balancer.wire.strict_heads import (
 from balancer.wire.waiting import Waiter
 
 LIMIT = 64 * 1024
+LIMITS = ClientLimits(header_s=1, idle_s=1, body_s=1, head_bytes_max=LIMIT)
 INTERIM_MAX = 16
 CLIENT, REQUEST_ID, DATE = b"203.0.113.7", b"0123456789abcdef", b"Mon, 15 Apr 2024 12:00:00 GMT"
 T = TypeVar("T")
@@ -134,7 +136,7 @@ def _next_request(buffer: bytearray) -> Passed:
         head = request_bytes(parsed, framing, hop)
         start = parsed.method.encode(), parsed.target.encode()
         keep_alive = wants_keep_alive(parsed.minor, parsed.fields)
-    body = RequestBody(_SOCK, buffer, framing)
+    body = RequestBody(buffer, framing, LIMITS)
     body.take_arrived()
     if not body.complete:
         raise PeerClosed

@@ -109,6 +109,9 @@ class Transfer:
             assert self.got == self.body
             chaos.whole += 1
 
+    def _until(self, stall: str) -> float:
+        return trio.current_time() + (0.004 if self.ending == stall else 5)
+
     async def _move(self) -> str:
         chaos = self.chaos
         pipes = chaos.network.pipes(self.source, self.sink)
@@ -121,10 +124,12 @@ class Transfer:
                 await finish(
                     Splice(self.source, self.sink, pipes, size, self._passed),
                     self.waiter,
-                    read_deadline=lambda: (
-                        trio.current_time() + (0.004 if self.ending == "source stalls" else 5)
+                    source_ready=lambda: self.waiter.readable(
+                        self.source, self._until("source stalls")
                     ),
-                    write_s=0.004 if self.ending == "reader stalls" else 5,
+                    sink_ready=lambda: self.waiter.writable(
+                        self.sink, self._until("reader stalls")
+                    ),
                 )
             except SourceBroke:
                 return "source broke"

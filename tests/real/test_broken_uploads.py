@@ -5,13 +5,14 @@ import random
 import pytest
 
 from balancer.core.backend import BackendId
+from balancer.core.client_limits import ClientLimits
 from balancer.core.framing import BodyKind, Framing
 from balancer.core.routes import RouteTable
 from balancer.proxy.arrival import Arrival
 from balancer.proxy.exchange_state import NO_EXCHANGE, Exchange
 from balancer.proxy.idle import UpstreamConnection
 from balancer.proxy.request_body import KEPT_BYTES_MAX, RequestBody
-from balancer.proxy.service import ClientLimits, ListenerRules, Service
+from balancer.proxy.service import ListenerRules, Service
 from balancer.proxy.upload import Upload
 from balancer.wire.network import KernelNetwork, Sock
 from balancer.wire.pipes import splice_works
@@ -44,7 +45,7 @@ def an_exchange(network: KernelNetwork, sock: Sock, buffer: bytearray) -> Exchan
     exchange = Exchange(
         service, sock, buffer, Waiter(service.timekeeper), NO_EXCHANGE, b"", arrival
     )
-    exchange.body = RequestBody(sock, buffer, Framing(BodyKind.LENGTH, SIZE))
+    exchange.body = RequestBody(buffer, Framing(BodyKind.LENGTH, SIZE), service.limits)
     exchange.body.take_arrived()
     return exchange
 

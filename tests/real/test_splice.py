@@ -45,8 +45,8 @@ class Passage:
         return await finish(
             Splice(self.source, self.sink, self.pipes, left, self._passed),
             self.waiter,
-            read_deadline=lambda: trio.current_time() + read_s,
-            write_s=write_s,
+            source_ready=lambda: self.waiter.readable(self.source, trio.current_time() + read_s),
+            sink_ready=lambda: self.waiter.writable(self.sink, trio.current_time() + write_s),
         )
 
     def _passed(self, count: int) -> None:

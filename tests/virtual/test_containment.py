@@ -36,6 +36,7 @@ OF_NO_CONNECTION = {
     "wire/handshake.py:handshake await waiter.readable": CODED,
     "wire/handshake.py:handshake await waiter.writable": CODED,
     "wire/streams.py:receive await waiter.writable": CODED,
+    "wire/pacing.py:Paced.receive await self.writable": CODED,
 }
 POINTS = [point for point in points() if point not in OF_NO_CONNECTION]
 

@@ -10,11 +10,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from balancer.core.pace import Pace
 from balancer.proxy import attempt
 from balancer.rehearsal.links import Fault
-from balancer.wire import streams
+from balancer.wire import pacing
 from balancer.wire.network import Network, Sock
-from balancer.wire.streams import receive, receive_within, send
+from balancer.wire.pacing import Paced
+from balancer.wire.streams import receive, send
 from balancer.wire.waiting import Interrupted, Timekeeper, Waiter
 from tests.support.edge_client import EdgeClient, fetch
 from tests.support.raw_backend import head_of, raw
@@ -52,11 +54,12 @@ def busy_waiter() -> Waiter:
 async def test_no_byte_that_was_read_is_lost_to_a_cancellation() -> None:
     """A checkpoint between recv() and return lost them, and the repeat had a hole."""
     busy, waiter, got = Busy(), busy_waiter(), 0
+    paced = Paced(cast(Network, None), cast(Sock, busy), Pace(1, 1.0))
     with trio.CancelScope() as scope:
         for turn in range(100):
             if turn == 14:
                 scope.cancel()
-            await receive_within(cast(Sock, busy), waiter, 1.0)
+            await paced.receive(waiter)
             got += 1
     assert got == busy.reads
 
@@ -66,7 +69,7 @@ async def test_a_repeated_chunked_upload_is_whole(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """The same, end to end: small segments, and an attempt that breaks while they come."""
-    monkeypatch.setattr(streams, "READ_BYTES_MAX", 5)
+    monkeypatch.setattr(pacing, "READ_BYTES_MAX", 5)
     body = bytes((i * 7 + i // 251) % 256 for i in range(4_000))
     pieces = [body[i : i + 20] for i in range(0, len(body), 20)]
     data = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"

@@ -80,7 +80,7 @@ async def test_who_comes_back_to_a_supervisor_is_told_everything_anew(
 ) -> None:
     async with orphaned() as play:
         kept = await client_of(play, 0)
-        await trio.sleep(30)
+        await trio.sleep(29)
         assert states(play) == ["starting", "starting"], "nobody knows how they are"
         play.stage.crew.unattended = False
         await trio.sleep(0.2)

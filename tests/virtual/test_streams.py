@@ -21,7 +21,6 @@ from balancer.wire.streams import (
     linger,
     receive,
     receive_head,
-    receive_within,
     send,
     send_now,
 )
@@ -92,17 +91,6 @@ async def test_receive_waits_and_no_longer_than_its_deadline(
     with pytest.raises(TimedOut):
         await receive(bench.near, bench.waiter, 3)
     assert trio.current_time() == 3
-
-
-async def test_a_timeout_within_begins_when_it_would_block(
-    bench: Bench, nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    await trio.sleep(10)
-    bench.far.send(b"a")
-    assert await receive_within(bench.near, bench.waiter, 2) == b"a"
-    with pytest.raises(TimedOut):
-        await receive_within(bench.near, bench.waiter, 2)
-    assert trio.current_time() == 12
 
 
 async def test_receive_tells_a_reset_as_the_kernel_does(

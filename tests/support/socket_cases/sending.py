@@ -62,6 +62,25 @@ async def a_full_buffer_would_block_until_the_peer_reads(bench: Bench) -> None:
 
 
 @case
+async def the_kernel_tells_what_the_peer_has_not_taken(bench: Bench) -> None:
+    unsent = bench.network.unsent
+    client, accepted = await pair(bench, small=True)
+    client.send(b"abc")
+    await bench.settle()
+    assert unsent(client) == 0, "it is with the peer, whether that reads it or not"
+    sent = 3
+    while more := fill(client):
+        sent += more
+        await bench.settle()
+    waiting = unsent(client)
+    assert 0 < waiting < sent
+    await drained(bench, accepted, sent)
+    await bench.settle()
+    assert unsent(client) == 0
+    close_all(client, accepted)
+
+
+@case
 async def what_was_sent_before_close_arrives_though_the_buffers_were_full(bench: Bench) -> None:
     client, accepted = await pair(bench, small=True)
     sent = 0
