@@ -31,11 +31,10 @@ OTHERS = "10.0.9.9:80"
 OVER_S = 8.0
 ACT_S = 60.0
 TOP = """
-[client]
-header_timeout = "2s"
-idle_timeout = "4s"
-body_timeout = "2s"
-min_upload_rate = "1B"
+client.header_timeout = "2s"
+client.idle_timeout = "4s"
+client.body_timeout = "2s"
+client.min_upload_rate = "1B"
 """
 POOL = f"""
 timeouts = {{ connect = "500ms", response = "2s", idle = "2s" }}
