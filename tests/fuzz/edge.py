@@ -101,18 +101,25 @@ def _head(buffer: bytearray, too_large: int, check_start: Callable[[bytes], obje
 
 def requests_passed(stream: bytes) -> list[Passed]:
     """The requests of one connection that go to a backend, until one is refused or not whole."""
+    return requests_judged(stream)[0]
+
+
+def requests_judged(stream: bytes, *, plainly: bool = True) -> tuple[list[Passed], int | None]:
+    """The same, and with what status the next one is refused, if so; `plainly`: by the short way."""
     passed: list[Passed] = []
     buffer = bytearray(stream)
     try:
         while buffer and not (passed and passed[-1].closes):
-            passed.append(_next_request(buffer))
-    except (BadMessage, PeerClosed):
+            passed.append(_next_request(buffer, plainly))
+    except BadMessage as exc:
+        return passed, exc.status
+    except PeerClosed:
         pass
-    return passed
+    return passed, None
 
 
-def _next_request(buffer: bytearray) -> Passed:
-    plain = plain_request(bytes(buffer), LIMIT)
+def _next_request(buffer: bytearray, plainly: bool) -> Passed:
+    plain = plain_request(bytes(buffer), LIMIT) if plainly else None
     if plain is not None:
         came = bytes(buffer)
         del buffer[: plain.size]
@@ -151,7 +158,7 @@ def _next_request(buffer: bytearray) -> Passed:
 # ---- answers
 
 
-def answers_passed(stream: bytes, method: str) -> list[Passed]:
+def answers_passed(stream: bytes, method: str, *, plainly: bool = True) -> list[Passed]:
     """The interim answers and the one that a client gets for a plain request; none: it gets a 502.
 
     The last one has no payload if it is cut, and then `came` is empty.
@@ -160,7 +167,7 @@ def answers_passed(stream: bytes, method: str) -> list[Passed]:
     buffer = bytearray(stream)
     try:
         for _ in range(INTERIM_MAX):
-            passed.append(_next_answer(buffer, method))
+            passed.append(_next_answer(buffer, method, plainly))
             if len(passed[-1].start[0]) == 3 and passed[-1].start[0][:1] != b"1":
                 return passed
     except (BadMessage, PeerClosed):
@@ -168,10 +175,10 @@ def answers_passed(stream: bytes, method: str) -> list[Passed]:
     return []
 
 
-def _next_answer(buffer: bytearray, method: str) -> Passed:
+def _next_answer(buffer: bytearray, method: str, plainly: bool) -> Passed:
     came = bytes(buffer)
     raw = _head(buffer, 502, check_status_line)
-    plain = plain_response(raw, method, LIMIT)
+    plain = plain_response(raw, method, LIMIT) if plainly else None
     if plain is not None:
         kind = BodyKind.CHUNKED if plain.chunked else BodyKind.LENGTH
         framing = down = Framing(kind, plain.length)

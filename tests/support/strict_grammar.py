@@ -9,9 +9,22 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 # RFC 9110 5.5, without blanks at its ends.
 _VALUE = rb"(?:[\x21-\x7e\x80-\xff](?:[\t \x21-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?"
 _LINE = re.compile(rb"(%s): ?(%s)" % (_TOKEN, _VALUE))
-_REQUEST = re.compile(rb"(%s) (/[\x21\x22\x24-\x7e]*|\*) HTTP/1\.1" % _TOKEN)
+_ESCAPED = rb"(?:[\x21\x22\x24\x26-\x3e\x40-\x7e]|%[0-9A-Fa-f]{2})*"
+_QUERY = rb"(?:\?[\x21\x22\x24-\x7e]*)?"
+_REQUEST = re.compile(rb"([A-Z][A-Z0-9_-]*) (/%s%s|\*) HTTP/1\.1" % (_ESCAPED, _QUERY))
+_SAFE_NAME = re.compile(rb"[0-9a-z-]+")
+_ONCE = (
+    b"authorization",
+    b"content-type",
+    b"origin",
+    b"x-forwarded-for",
+    b"x-real-ip",
+    b"x-request-id",
+)
 _ANSWER = re.compile(rb"HTTP/1\.1 ([1-9][0-9]{2}) ([\t \x21-\x7e\x80-\xff]*)")
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
+_HOST = re.compile(
+    rb"(?:[A-Za-z0-9_~-]+(?:\.[A-Za-z0-9_~-]+)*\.?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?"
+)
 _DIGITS = re.compile(rb"0|[1-9][0-9]{0,17}")
 
 
@@ -24,7 +37,11 @@ def assert_request(raw: bytes) -> None:
     assert hosts == [b""] or _HOST.fullmatch(hosts[0]), hosts
     _assert_framing(fields, body)
     assert not _of(fields, b"te") or _of(fields, b"te") == [b"trailers"]
-    assert not any(b"_" in name for name, _ in fields)
+    assert all(_SAFE_NAME.fullmatch(name) for name, _ in fields)
+    assert all(len(_of(fields, name)) <= 1 for name in _ONCE)
+    assert not _of(fields, b"proxy-connection") + _of(fields, b"keep-alive")
+    assert b"h2c" not in _of(fields, b"upgrade")
+    assert not _of(fields, b"http2-settings")
 
 
 def assert_answer(raw: bytes) -> None:
