@@ -26,6 +26,8 @@ def _line(exchange: Mapping[str, object]) -> str:
     if len(target) > TARGET_CHARS_MAX:
         target = target[: TARGET_CHARS_MAX - 1] + "…"
     what = f"{printable(exchange.get('method', '?'))} {target}"
+    if protocol := exchange.get("protocol"):
+        what += f" as {printable(protocol)}"
     return f"  {what} from {printable(exchange.get('client', '?'))}, {age(_age_s(exchange))}"
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, TypeAlias
 from balancer.config.errors import Unfit
 from balancer.config.values import Read, text
 from balancer.config.wording import did_you_mean, shown
+from balancer.core.upgrades import may_be_tunnelled
 
 _HOST = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*"
@@ -66,6 +67,18 @@ def method_of(value: str) -> str:
         else did_you_mean(value, known)
     )
     raise Unfit(f'expected an HTTP method such as "GET" or "HEAD", got {shown(value)}{hint}')
+
+
+def upgrade_protocol_of(value: str) -> str:
+    """RFC 9110 7.8: a name, with or without a version; in lower case, as they are compared."""
+    name, slash, version = value.partition("/")
+    if not _TOKEN.fullmatch(name) or (slash and not _TOKEN.fullmatch(version)):
+        raise Unfit(f'expected the name of a protocol such as "websocket", got {shown(value)}')
+    if not may_be_tunnelled(value):
+        raise Unfit(
+            f"{shown(value)} is never tunnelled: requests in it would pass every rule here unseen"
+        )
+    return value.lower()
 
 
 def header_name_of(value: str) -> str:
@@ -130,6 +143,7 @@ RoutePath: TypeAlias = Annotated[str, text(route_path_of)]
 ProbeHost: TypeAlias = Annotated[str, text(probe_host_of)]
 UrlPath: TypeAlias = Annotated[str, text(url_path_of)]
 Method: TypeAlias = Annotated[str, text(method_of)]
+UpgradeProtocol: TypeAlias = Annotated[str, text(upgrade_protocol_of)]
 HeaderName: TypeAlias = Annotated[str, text(header_name_of)]
 HeaderValue: TypeAlias = Annotated[str, text(header_value_of)]
 Regex: TypeAlias = Annotated[str, text(regex_of)]

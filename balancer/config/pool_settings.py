@@ -155,6 +155,23 @@ class Connections(Table):
     )
 
 
+class Tunnels(Table):
+    protocols: Items[http.UpgradeProtocol] = Field(
+        default=("websocket",),
+        description='What clients may upgrade to; [] nothing. HTTP itself ("h2c") never.',
+    )
+    idle_timeout: Annotated[float, duration(most="7d")] = Field(
+        default=3600.0, description="A tunnel in which nothing moves is closed after this long."
+    )
+    max_age: Annotated[float, duration(least="0s", most="30d")] = Field(
+        default=0.0, description="A tunnel is closed after this long, busy or not; 0: no limit."
+    )
+    drain_timeout: Annotated[float, duration(least="0s", most="7d")] = Field(
+        default=300.0,
+        description="While its backend or this instance leaves, a tunnel may go on for this long.",
+    )
+
+
 class Pool(Table):
     policy: Literal["least-connections", "weighted-round-robin"] = Field(
         default="least-connections", description="How the backend of a request is chosen."
@@ -183,4 +200,7 @@ class Pool(Table):
     proxy_protocol: Literal["off", "v1", "v2"] = Field(
         default="off",
         description="Tell backends of the client in a PROXY header; each connection has one client.",
+    )
+    tunnels: Tunnels = Field(
+        default=Tunnels(), description="What may be spoken instead of HTTP, and for how long."
     )

@@ -18,11 +18,13 @@ from balancer.core.framing import (
 )
 from balancer.core.message import BadMessage, ResponseHead
 from balancer.core.outcome import Failure, broke_before_answer, refuses_reuse
+from balancer.core.upgrades import flaw_of
 from balancer.proxy.answer_body import finish_down, pass_body, send_to_client, to_client
 from balancer.proxy.exchange_state import Exchange
 from balancer.proxy.faults import AttemptFailed, ended_by
 from balancer.proxy.handover import AnswerBegun
 from balancer.proxy.idle import UpstreamConnection
+from balancer.proxy.tunnel import pass_tunnel
 from balancer.wire.h11_heads import check_status_line, parse_response_head
 from balancer.wire.streams import PeerClosed, receive_head
 from balancer.wire.strict_heads import PlainResponse, forwarded_response, plain_response
@@ -40,6 +42,8 @@ async def pass_answer(exchange: Exchange, connection: UpstreamConnection) -> tup
     Raises AttemptFailed; `exchange.answer_begun` says whether the client has seen a byte.
     """
     head = await _final_head(exchange, connection)
+    if exchange.offer is not None and isinstance(head, ResponseHead) and head.switches:
+        return await pass_tunnel(exchange, connection, head, exchange.offer), False
     if isinstance(head, PlainResponse):
         _refuse_stale(exchange, connection, head.status, stays=head.keep_alive)
         return await _pass_plain(exchange, connection, head)
@@ -145,9 +149,9 @@ async def _final_head(
         head = await _next_head(exchange, connection, began)
         if isinstance(head, PlainResponse):
             return head
-        if head.switches:
-            raise AttemptFailed(Failure.BAD_ANSWER, "it switched protocols though nobody asked")
-        if not head.interim:
+        if head.switches and (flaw := flaw_of(head, exchange.offer)) is not None:
+            raise AttemptFailed(Failure.BAD_ANSWER, flaw)
+        if head.switches or not head.interim:
             return head
         if exchange.record.minor >= 1:
             interim = response_bytes(

@@ -16,6 +16,7 @@ from balancer.core.message import IDEMPOTENT, BadMessage, RequestHead
 from balancer.core.replies import Reply
 from balancer.core.request_rules import canonical
 from balancer.core.routes import AmbiguousPath, NoRoute
+from balancer.core.upgrades import offer_of, with_upgrade
 from balancer.proxy.attempt import go_on, run_attempt
 from balancer.proxy.exchange_state import Exchange
 from balancer.proxy.faults import AttemptFailed
@@ -92,6 +93,9 @@ async def _answer(exchange: Exchange, raw: bytes) -> None:
         )
         return
     exchange.pool = pool
+    exchange.offer = offer_of(head, exchange.body.framing, pool.limits.tunnels.protocols)
+    if exchange.offer is not None:
+        exchange.upstream_head = with_upgrade(exchange.upstream_head, exchange.offer.protocol)
     await _attempts(exchange, head.method in IDEMPOTENT, None)
 
 
@@ -191,6 +195,8 @@ async def _attempt(
         else:
             status = await run_attempt(exchange, view, rest_max_s)
         evidence, reason = outcome.evidence_of_status(status), f"status {status}"
+        if exchange.tunnel is not None:
+            reason = exchange.tunnel.told
     except AttemptFailed as exc:
         evidence = outcome.CONSEQUENCES[exc.failure].evidence
         reason = f"{exc.failure.value}: {exc.detail}" if exc.detail else exc.failure.value

@@ -4,6 +4,8 @@ Decides nothing about the flow; `balancer.proxy.exchange` does. Lives outside ev
 interruption loses nothing of it.
 """
 
+from typing import Protocol
+
 import trio
 
 from balancer.core.backend import BackendView
@@ -11,6 +13,7 @@ from balancer.core.framing import NO_BODY
 from balancer.core.message import RequestHead
 from balancer.core.outcome import Failure
 from balancer.core.replies import Reply, reply_bytes
+from balancer.core.upgrades import Offer
 from balancer.proxy.arrival import Arrival
 from balancer.proxy.faults import Stopped
 from balancer.proxy.pool import Pool
@@ -40,6 +43,11 @@ class UnderWay:
     record: ExchangeRecord
     backend: BackendView | None
 
+    @property
+    def protocol(self) -> str:
+        """What it has switched to; "" for HTTP."""
+        return ""
+
     def notice_leaving(self, since: float) -> None:
         """End an attempt that has run since before `since` if its client has gone."""
         attempts = self.record.attempts
@@ -51,6 +59,17 @@ class UnderWay:
     def interrupt(self, stopped: Stopped) -> None:
         """End the attempt under way from another task."""
         self.waiter.interrupt(stopped)
+
+
+class UnderTunnel(Protocol):
+    """What an exchange knows of the tunnel that it has become."""
+
+    @property
+    def told(self) -> str: ...
+    @property
+    def protocol(self) -> str: ...
+    def stop(self, stopped: Stopped) -> None: ...
+    def notice_leaving(self) -> None: ...
 
 
 class Exchange(UnderWay):
@@ -97,6 +116,9 @@ class Exchange(UnderWay):
         self.upload_fault: Stopped | None = None
         # What it holds, until `end_attempt`: a count in flight while there is a `backend`, the
         # connection there while it is not at rest, and what the kernel moves.
+        # What the client asked to switch to, and what it has become with the backend's yes.
+        self.offer: Offer | None = None
+        self.tunnel: UnderTunnel | None = None
         self.backend: BackendView | None = None
         self.attempt: AttemptRecord | None = None
         self.upstream_sock: Sock | None = None
@@ -136,7 +158,8 @@ class Exchange(UnderWay):
         attempt.outcome = reason
         attempt.ended = trio.current_time()
         try:
-            self.pool.record(view.id, evidence, reason, attempt.began)
+            if self.tunnel is None:  # it has said at its beginning what it says of the backend
+                self.pool.record(view.id, evidence, reason, attempt.began)
         finally:
             self.pool.end(view.id.address, attempt.began)
 
@@ -176,6 +199,22 @@ class Exchange(UnderWay):
     def client_has_part(self) -> bool:
         """Whether the client has a part of something, behind which no other answer may follow."""
         return self.answer_begun or self.interim_begun
+
+    @property
+    def protocol(self) -> str:
+        return self.tunnel.protocol if self.tunnel is not None else ""
+
+    def notice_leaving(self, since: float) -> None:
+        if self.tunnel is not None:
+            self.tunnel.notice_leaving()
+        else:
+            super().notice_leaving(since)
+
+    def interrupt(self, stopped: Stopped) -> None:
+        if self.tunnel is not None:
+            self.tunnel.stop(stopped)
+        else:
+            super().interrupt(stopped)
 
     async def reply(self, reply: Reply) -> None:
         """Send our own answer; the connection goes on only where the request has been read whole."""

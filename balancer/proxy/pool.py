@@ -20,6 +20,7 @@ from balancer.core.policies import Policy, spares_trials
 from balancer.core.seat import Seat
 from balancer.core.snapshot import PoolSnapshot, why_none
 from balancer.core.tally import Tally
+from balancer.core.tunnels import NO_TUNNELS, TunnelLimits
 from balancer.wire.proxy_protocol import Version
 from healthcheck.core.verdict import Evidence
 
@@ -47,6 +48,7 @@ class PoolLimits:
     requests_max: int
     retry_after_s: int
     proxy_protocol: Version | None = None
+    tunnels: TunnelLimits = NO_TUNNELS
 
 
 class Pool:
@@ -78,6 +80,8 @@ class Pool:
         self._seats: dict[str, Seat] = {}
         self._candidates: Mapping[str, BackendView] = {}
         self._known: frozenset[str] = frozenset()
+        # Backends whose work the operator wants to last.
+        self.staying: frozenset[str] = frozenset()
         self._ranked = False
         self._unrepeatable = 0
         self._ejections = LocalEjections()
@@ -144,6 +148,7 @@ class Pool:
         self._ranked = False
         before = self._known
         self._known = frozenset(view.id.address for view in snapshot.backends)
+        self.staying = frozenset(view.id.address for view in snapshot.backends if view.admin.serves)
         for address in before - self._known:
             self._forget_if_gone(self._seats[address])
         self._elsewhere.watch(seat.cell for seat in self._seats.values())

@@ -20,6 +20,7 @@ class RequestBody:
     def __init__(self, buffer: bytearray, framing: Framing, limits: ClientLimits) -> None:
         self._buffer = buffer
         self._limits = limits
+        self.framing = framing
         self._chunks = ChunkReader() if framing.kind is BodyKind.CHUNKED else None
         self._left = framing.length
         self._kept = bytearray()

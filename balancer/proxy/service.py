@@ -8,6 +8,7 @@ from typing import Protocol
 from balancer.core.backend import BackendId, BackendView
 from balancer.core.client_limits import ClientLimits
 from balancer.core.routes import RouteTable
+from balancer.core.tunnels import Leave
 from balancer.proxy.faults import Stopped
 from balancer.proxy.idle import IdleConnections
 from balancer.proxy.pool import Pool
@@ -30,6 +31,14 @@ class Running(Protocol):
     def backend(self) -> BackendView | None: ...
     def interrupt(self, stopped: Stopped) -> None: ...
     def notice_leaving(self, since: float) -> None: ...
+    @property
+    def protocol(self) -> str: ...
+
+
+class OpenTunnel(Protocol):
+    """What a worker tells a tunnel."""
+
+    def review(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +84,9 @@ class Service:
     idle: IdleConnections = field(default_factory=IdleConnections)
     running: dict[int, Running] = field(default_factory=dict)
     resting: set[Waiter] = field(default_factory=set)
+    tunnels: dict[int, OpenTunnel] = field(default_factory=dict)
     draining: bool = False
+    leave: Leave | None = None  # the drain's time
     exchanges: int = 0
     connections: int = 0
     lane: Lane = field(init=False)
@@ -83,6 +94,11 @@ class Service:
 
     def __post_init__(self) -> None:
         self.lane = Lane(self.network)
+
+    def review_tunnels(self) -> None:
+        """Somebody leaves, or no longer does."""
+        for tunnel in self.tunnels.values():
+            tunnel.review()
 
     def new_request_id(self) -> bytes:
         """128 random bits; unique enough to find one exchange in a year of logs."""

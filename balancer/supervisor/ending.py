@@ -33,7 +33,7 @@ class Ending:
         self._haste = Haste.NOT_ASKED
         self._before = trio.CancelScope()
         self._draining = trio.CancelScope()
-        self._drain_began = False
+        self._end_at = NO_LIMIT
 
     def ask(self, haste: Haste) -> None:
         """End so; changes nothing where as much haste was asked for already."""
@@ -43,9 +43,8 @@ class Ending:
         self._haste = haste
         if haste is Haste.NOW:
             self._before.cancel()
-            self._draining.cancel()
-        elif self._drain_began:
-            self._draining.deadline = self._deadline()
+        self._end_at = self._deadline()
+        self._draining.cancel()
         cause = "asked again to stop" if again else "asked to stop"
         effect = f"not ready for new traffic; {self._what_runs()}"
         self._events.add(EventKind.INSTANCE_STOPPING, cause=cause, effect=effect)
@@ -66,20 +65,22 @@ class Ending:
     ) -> int:
         """Wait for whoever sends traffic to look elsewhere, then drain; how many were cut.
 
-        `places`: where nobody listens then; None where somebody does.
+        `drain` is told the time that is left, and again where somebody asks for less. `places`: where
+        nobody listens then; None where somebody does.
         """
         with self._before:
             await trio.sleep(delay_s)
         if places is not None:
             self._events.add(EventKind.LISTENER_CLOSED, cause=f"no longer listening on {places}")
-        self._drain_began = True
-        self._draining.deadline = self._deadline()
-        with self._draining:
-            return await drain(NO_LIMIT)
+        self._end_at = self._deadline()
+        while (left_s := self._end_at - trio.current_time()) > 0:
+            with trio.CancelScope(deadline=self._end_at) as self._draining:
+                return await drain(left_s)
         return await drain(0)
 
     def _deadline(self) -> float:
-        return NO_LIMIT if self._haste < Haste.LIMITED else trio.current_time() + self._limit_s()
+        now = trio.current_time()
+        return {Haste.LIMITED: now + self._limit_s(), Haste.NOW: now}.get(self._haste, NO_LIMIT)
 
     def _what_runs(self) -> str:
         limit = f"{self._limit_s():g} s"

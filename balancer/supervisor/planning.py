@@ -11,6 +11,7 @@ from balancer.config.pool_settings import Pool as PoolSettings
 from balancer.config.settings import Listener, Log, Settings
 from balancer.core.client_limits import NO_LIMIT, ClientLimits
 from balancer.core.snapshot import PoolSnapshot
+from balancer.core.tunnels import TunnelLimits
 from balancer.proxy.pool import PoolLimits
 from balancer.proxy.service import ListenerRules
 from balancer.supervisor.slots import Slot
@@ -115,6 +116,12 @@ def limits_of(pool: PoolSettings) -> PoolLimits:
         requests_max=pool.connections.max_requests,
         retry_after_s=max(1, round(pool.health.interval)) if pool.health else 5,
         proxy_protocol=None if pool.proxy_protocol == "off" else pool.proxy_protocol,
+        tunnels=TunnelLimits(
+            protocols=pool.tunnels.protocols,
+            idle_s=pool.tunnels.idle_timeout,
+            age_max_s=pool.tunnels.max_age,
+            drain_s=pool.tunnels.drain_timeout,
+        ),
     )
 
 

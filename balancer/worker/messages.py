@@ -185,7 +185,7 @@ class Reported(Message, frozen=True):
 
 
 class RunningExchange(Message, frozen=True):
-    """One exchange that is in flight."""
+    """One exchange that is in flight. `protocol`: what it has switched to, of a tunnel."""
 
     id: str
     method: str
@@ -193,6 +193,7 @@ class RunningExchange(Message, frozen=True):
     client: str
     age_s: float
     bytes: int
+    protocol: str = ""
 
 
 class Running(Message, frozen=True):

@@ -141,15 +141,15 @@ def _ordered(worker: Worker, word: Word) -> Answer | None:
 
 def _running(worker: Worker, backend: BackendId) -> tuple[RunningExchange, ...]:
     now = trio.current_time()
-    records = [exchange.record for exchange in worker.running(backend)]
     return tuple(
         RunningExchange(
-            id=record.request_id,
-            method=record.method,
-            path=record.target,
-            client=record.client,
-            age_s=round(now - record.began, 3),
-            bytes=record.bytes_down,
+            id=exchange.record.request_id,
+            method=exchange.record.method,
+            path=exchange.record.target,
+            client=exchange.record.client,
+            age_s=round(now - exchange.record.began, 3),
+            bytes=exchange.record.bytes_down,
+            protocol=exchange.protocol,
         )
-        for record in records
+        for exchange in worker.running(backend)
     )

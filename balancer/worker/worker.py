@@ -13,6 +13,7 @@ from balancer.core.policies import make_policy
 from balancer.core.routes import RouteTable
 from balancer.core.snapshot import PoolSnapshot, assembled
 from balancer.core.trust import trusting
+from balancer.core.tunnels import Leave
 from balancer.proxy.faults import GoingAway, Stopped
 from balancer.proxy.pool import Pool, PoolLimits, Report
 from balancer.proxy.service import Running, Service
@@ -106,6 +107,7 @@ class Worker:
         for name in service.pools.keys() - {pool.news.name for pool in plan.pools}:
             del service.pools[name], self._views[name]
             service.idle.close_for(self._resting_of(name))
+        service.review_tunnels()
         self._follow_names()
         self.sockets.keep_only(plan.sockets, plan.leaving)
         self.sockets.accept_for(plan.accept)
@@ -113,8 +115,13 @@ class Worker:
     def heed(self, news: PoolNews) -> None:
         """Serve one pool as it is now, from the next pick on."""
         pool = self.service.pools.get(news.name)
-        if pool is not None and self._apply(pool, self._snapshot(news)):
+        if pool is None:
+            return
+        staying = pool.staying
+        if self._apply(pool, self._snapshot(news)):
             self._follow_names()
+        if pool.staying != staying:
+            self.service.review_tunnels()
 
     def decided(self, backend: BackendId) -> None:
         """What the supervisor says of this backend holds, which we had ejected on our own."""
@@ -197,9 +204,12 @@ class Worker:
 
         `patient`: whose connection rests may stay until his next answer, or until he leaves.
         """
-        self.service.draining = True
+        now, service = trio.current_time(), self.service
+        service.draining = True
+        service.leave = Leave(service.leave.since if service.leave else now, now + limit_s)
+        service.review_tunnels()
         self._patient = patient
-        self._hurry.deadline = trio.current_time() + limit_s
+        self._hurry.deadline = now + limit_s
         self._asked_to_end.set()
 
     async def _end(self) -> int:

@@ -39,6 +39,7 @@ client.min_upload_rate = "1B"
 POOL = f"""
 timeouts = {{ connect = "500ms", response = "2s", idle = "2s" }}
 connections = {{ idle_timeout = "3s" }}
+tunnels = {{ protocols = ["websocket", "echo"], idle_timeout = "3s", drain_timeout = "1s" }}
 [pools.others]
 backends = ["{OTHERS}"]
 timeouts = {{ connect = "500ms", response = "2s", idle = "2s" }}
@@ -59,6 +60,13 @@ class Victim(EdgeClient):
         super().__init__(network, sock)
         self.got = b""
         self.end = ""  # how the connection ended, seen from here
+
+    async def send(self, data: bytes) -> None:
+        try:
+            await super().send(data)
+        except ConnectionResetError:  # told once, to whoever calls first
+            self.end = self.end or "reset"
+            raise
 
     async def receive(self) -> bytes:
         try:

@@ -19,6 +19,7 @@ from tests.support.edge_client import NoAnswer
 from tests.support.raw_backend import RawScript, head_of, raw
 from tests.support.scene import ADDRESSES, Scene
 from tests.support.scripted_http import Line, Request
+from tests.support.tunnel_ends import KEY, echoes, half_close, read, rest
 from tests.support.virtual_backend import (
     Script,
     answers,
@@ -562,6 +563,55 @@ async def a_backend_that_is_drained_meanwhile(talk: Talk) -> None:
     await talk.asks("GET / HTTP/1.1\nHost: a.test")
     await talk.play.stage.instance.desk.drain("web", ADDRESSES["a"])
     assert (await talk.client.answer()).body == HELLO
+
+
+# ---- tunnels
+
+ASKS = "GET / HTTP/1.1\nHost: a.test\nConnection: Upgrade\nUpgrade: "
+
+
+@scenario(a=lambda: echoes(at_end=b"bye"), ways="general")
+async def a_tunnel(talk: Talk) -> None:
+    await talk.asks(ASKS + "echo", b"early")
+    assert (await talk.client.answer()).status == 101
+    for word in (b"one", b"two"):
+        await trio.sleep(0.2)
+        await talk.client.send(word)
+    half_close(talk.client)
+    assert await rest(talk.client) == b"earlyonetwobye"
+
+
+@scenario(a=lambda: echoes(early=LARGE), ways="general", prepare=narrow())
+async def a_tunnel_with_little_room(talk: Talk) -> None:
+    await talk.asks(ASKS + "echo")
+    assert (await talk.client.answer()).status == 101
+    await trio.sleep(0.3)
+    half_close(talk.client)
+    assert await rest(talk.client) == LARGE
+
+
+@scenario(a=lambda: echoes(early=LARGE), ways="general", pipes=True, prepare=narrow())
+async def a_tunnel_by_the_kernel(talk: Talk) -> None:
+    await a_tunnel_with_little_room(talk)
+
+
+@scenario(a=lambda: echoes(early=LARGE * 8), ways="general", pipes=True, prepare=wide())
+async def a_tunnel_through_which_much_comes_at_once(talk: Talk) -> None:
+    await talk.asks(ASKS + "echo")
+    assert (await talk.client.answer()).status == 101
+    half_close(talk.client)
+    assert await rest(talk.client) == LARGE * 8
+
+
+@scenario(a=lambda: echoes("websocket"), ways="general")
+async def a_websocket_whose_backend_leaves(talk: Talk) -> None:
+    await talk.asks(ASKS + f"websocket\nSec-WebSocket-Key: {KEY}")
+    assert (await talk.client.answer()).status == 101
+    await talk.play.stage.instance.desk.drain("web", ADDRESSES["a"])
+    assert await read(talk.client, 4) == b"\x88\x02\x03\xe9"
+    await trio.sleep(0.2)
+    await talk.client.send(b"\x88\x80mask")
+    assert await rest(talk.client) == b""
 
 
 # ---- a mistake of ours

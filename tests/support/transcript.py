@@ -31,6 +31,9 @@ def messages(data: bytes, methods: tuple[str, ...], end: str) -> tuple[list[Said
         if head.count(b"HTTP/1.1 ") > 1:
             return said, data
         status, data = int(head[9:12]), rest
+        if status == 101:  # whatever follows is no HTTP
+            said.append(Said(status, data, whole=end == "in order"))
+            return said, b""
         if status < 200:
             continue
         method = methods[len(said)] if len(said) < len(methods) else "GET"

@@ -37,6 +37,7 @@ OF_NO_CONNECTION = {
     "wire/handshake.py:handshake await waiter.writable": CODED,
     "wire/streams.py:receive await waiter.writable": CODED,
     "wire/pacing.py:Paced.receive await self.writable": CODED,
+    "proxy/tunnel_way.py:Way._arrived await self._wait": CODED,
 }
 POINTS = [point for point in points() if point not in OF_NO_CONNECTION]
 
