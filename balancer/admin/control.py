@@ -58,7 +58,7 @@ class Control(Protocol):
         ...
 
     async def running(self, pool: str, address: str) -> Sequence[Mapping[str, object]]:
-        """What is in flight on a backend: id, method, path, client, age_s, bytes; or nothing."""
+        """What is in flight on a backend: id, method, path, client, age_s, bytes, protocol; or nothing."""
         ...
 
     def readiness(self) -> tuple[bool, list[str]]:

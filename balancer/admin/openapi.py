@@ -65,6 +65,7 @@ _EXCHANGE = _object(
     client=_TEXT,
     age_s={"type": "number"},
     bytes=_COUNT,
+    protocol=_TEXT,
 )
 SCHEMAS: Mapping[str, Mapping[str, object]] = {
     "Refusal": _object("error", error=_TEXT, running=_list(_EXCHANGE), paths=_list(_TEXT)),

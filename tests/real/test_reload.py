@@ -64,6 +64,9 @@ interval = "1s"
 timeout = "2s"
 [pools.web.connections]
 idle_timeout = "1s"
+[pools.web.tunnels]
+protocols = ["echo"]
+drain_timeout = "1h"
 {self.more}
 """)
 
@@ -211,6 +214,9 @@ def test_reloads_under_load_are_noticed_by_nobody(
     assert seen["requests"] > kept * turns * 0.3
     assert seen["connections"] > new_per_s * turns * 0.3
     assert seen["download_bytes"] > 0
+    # On the backends that go as well: whoever is removed may finish.
+    assert seen["tunnels"] == 5
+    assert seen["words"] > 5 * turns
     # The log of changes fills until it is full: some KiB a reload. A plan kept would be more.
     assert grown < 2048 + 16 * turns, f"{grown} KiB more after {turns * 2 // 3} reloads"
     rows = edge.rows()

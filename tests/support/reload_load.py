@@ -18,6 +18,9 @@ THINK_S = 0.5
 ANSWER_S_MAX = 20.0
 PIECE = bytes(256 * 1024)
 FAILURES_TOLD = 20
+# So many tunnels last from the beginning to the end, and say something so often.
+TUNNELS = 5
+WORD_S = 0.2
 
 
 @dataclass(slots=True)
@@ -28,6 +31,8 @@ class Seen:
     connections: int = 0
     downloads: int = 0
     download_bytes: int = 0
+    tunnels: int = 0
+    words: int = 0
     failed: int = 0
     failures: list[str] = field(default_factory=list)
 
@@ -64,6 +69,27 @@ class ConnectionOfClient:
                 if seen is not None:
                     seen.download_bytes += got
             self._buffer = b""
+
+    async def switch(self) -> None:
+        """Become a tunnel."""
+        await self._stream.send_all(
+            b"GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+        )
+        while b"\r\n\r\n" not in self._buffer:
+            self._buffer += await self._more()
+        if not self._buffer.startswith(b"HTTP/1.1 101 "):
+            raise ValueError(self._buffer[:200])
+        self._buffer = b""
+
+    async def talk(self, word: bytes) -> None:
+        """Say a word in a tunnel, and hear it."""
+        with trio.fail_after(ANSWER_S_MAX):
+            await self._stream.send_all(word)
+            while len(self._buffer) < len(word):
+                self._buffer += await self._more()
+        if self._buffer != word:
+            raise ValueError(self._buffer[:200])
+        self._buffer = b""
 
     async def _more(self) -> bytes:
         data = await self._stream.receive_some(256 * 1024)
@@ -121,12 +147,31 @@ async def download(port: int, seen: Seen, size: int) -> None:
             seen.downloads += 1
 
 
+async def keep_talking(port: int, seen: Seen) -> None:
+    """One tunnel, from the beginning to the end."""
+    connection = await ConnectionOfClient.to(port)
+    try:
+        await connection.switch()
+        seen.tunnels += 1
+        while True:
+            await connection.talk(b"word %d" % seen.words)
+            seen.words += 1
+            await trio.sleep(WORD_S)
+    except (OSError, ValueError, trio.BrokenResourceError, trio.TooSlowError) as exc:
+        seen.fail("tunnel", exc)
+    finally:
+        with trio.CancelScope(shield=True):
+            await connection.close()
+
+
 async def play_clients(port: int, kept: int, new_per_s: int, big_bytes: int) -> None:
     """All of them, until standard input ends."""
     seen = Seen()
     async with trio.open_nursery() as nursery:
         for number in range(kept):
             nursery.start_soon(keep_asking, port, seen, number * THINK_S / kept)
+        for _ in range(TUNNELS):
+            nursery.start_soon(keep_talking, port, seen)
         if big_bytes:
             nursery.start_soon(download, port, seen, big_bytes)
         nursery.start_soon(_come_and_go, nursery, port, seen, new_per_s)
@@ -145,7 +190,7 @@ async def _come_and_go(nursery: trio.Nursery, port: int, seen: Seen, per_s: int)
 
 
 async def play_backends(ports: list[int]) -> None:
-    """Backends that answer 200; `/big/N` has N bytes."""
+    """Backends that answer 200; `/big/N` has N bytes; what comes in a tunnel is given back."""
     async with trio.open_nursery() as nursery:
         for port in ports:
             await nursery.start(trio.serve_tcp, _answer, port)
@@ -161,6 +206,9 @@ async def _answer(stream: trio.SocketStream) -> None:
                     return
                 buffer += bytes(data)
             head, _, buffer = buffer.partition(b"\r\n\r\n")
+            if b"\r\nUpgrade: echo" in head:
+                await _echo(stream)
+                return
             path = head.split(b" ", 2)[1]
             size = int(path.rpartition(b"/")[2]) if path.startswith(b"/big/") else 3
             await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
@@ -169,6 +217,14 @@ async def _answer(stream: trio.SocketStream) -> None:
                 await stream.send_all(piece)
     except trio.BrokenResourceError:
         return
+
+
+async def _echo(stream: trio.SocketStream) -> None:
+    await stream.send_all(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+    )
+    while data := await stream.receive_some(65536):
+        await stream.send_all(data)
 
 
 if __name__ == "__main__":
