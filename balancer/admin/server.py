@@ -17,7 +17,7 @@ from balancer.telemetry.logs import get_logger
 from balancer.wire.network import Network, Sock
 
 Answer: TypeAlias = Callable[[AdminRequest], Awaitable[AdminReply]]
-"""`api.answer` or `health.answer_public`, with its Control bound."""
+"""`api.answer` with its Control bound, or `health.PublicSide.answer`."""
 
 # An operator, a few followers of events, a scraper: 64 is plenty, and bounds what they cost.
 CONNECTIONS_MAX = 64

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from balancer.cli.exits import unreachable
 from balancer.core.address import why_no_socket_path
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -39,6 +41,14 @@ def _socket_path(ctx: click.Context, _parameter: click.Parameter, own: str | Non
 
 
 def default_socket() -> str:
+    """Where an instance of this user listens; a failure where that may be somebody else's."""
+    from balancer.admin.private_place import not_private
     from balancer.config.defaults import default_paths
 
-    return default_paths(os.environ, os.getuid()).socket
+    socket = Path(default_paths(os.environ, os.getuid()).socket)
+    # The place of root is below /run, where nobody else makes a folder; it may be a service's.
+    ours_alone = os.getuid() != 0 and socket.parent.is_dir()
+    why = not_private(socket.parent) if ours_alone else None
+    if why is not None:
+        raise unreachable(f"{socket} is not trusted: {why}")
+    return str(socket)

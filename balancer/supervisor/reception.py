@@ -8,8 +8,9 @@ from functools import partial
 
 import trio
 
-from balancer.admin import api, health, server
+from balancer.admin import api, server
 from balancer.admin.control import Control
+from balancer.admin.health import PublicSide
 from balancer.supervisor.bequest import HEALTH, Handle
 from balancer.wire.network import Network, Sock
 
@@ -55,9 +56,9 @@ class Reception:
                     answer = partial(api.answer, control=self._control)
                     nursery.start_soon(server.serve, self._admin, self._network, answer, at_admin)
                 if self._public is not None:
-                    answer = partial(health.answer_public, control=self._control, names=self._names)
+                    public = PublicSide(self._control, self._names).answer
                     sock = self._public[1]
-                    nursery.start_soon(server.serve, sock, self._network, answer, at_health)
+                    nursery.start_soon(server.serve, sock, self._network, public, at_health)
 
     def shut(self) -> None:
         """Let nobody in; who comes waits in the queue of the socket. Who is in stays."""

@@ -170,6 +170,22 @@ def test_wrong_usage_ends_with_2(words: list[str]) -> None:
     assert CliRunner().invoke(main, words).exit_code == 2
 
 
+def test_a_default_place_that_others_could_have_made_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a temp folder of all users, the first to come could be taken for the instance."""
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    folder = tmp_path / "balancer-4711"
+    folder.mkdir()
+    environment = {"TMPDIR": str(tmp_path), "XDG_RUNTIME_DIR": "", "BALANCER_ADMIN": ""}
+    folder.chmod(0o777)
+    refused = CliRunner().invoke(main, ["status"], env=environment)
+    assert refused.exit_code == 3
+    assert "is not trusted: others may write to" in refused.stderr
+    folder.chmod(0o700)
+    assert "no instance at" in CliRunner().invoke(main, ["status"], env=environment).stderr
+
+
 @pytest.mark.parametrize("place", ["127.0.0.1:9900", "http://127.0.0.1:9900"])
 def test_an_address_instead_of_a_socket_is_wrong_usage(place: str) -> None:
     listen = ["run", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:1"]

@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from balancer.admin.api import PATHS, answer
-from balancer.admin.health import answer_public as answer_public_under
+from balancer.admin.health import FIGURES_S, PublicSide
 from balancer.admin.messages import AdminReply, AdminRequest
 from balancer.admin.operations import OPERATIONS
 from tests.support.fake_control import A, B, FakeControl, exchange
@@ -17,7 +17,7 @@ JSON = {"content-type": "application/json"}
 
 
 async def answer_public(request: AdminRequest, control: FakeControl, *names: str) -> AdminReply:
-    return await answer_public_under(request, control, lambda: names)
+    return await PublicSide(control, lambda: names).answer(request)
 
 
 async def ask(
@@ -375,6 +375,32 @@ async def test_a_web_page_is_told_nothing_by_the_public_side(
     assert reply.status == status
     if status != 200:
         assert set(said(reply)) == {"error"}
+
+
+async def test_strangers_who_ask_all_the_time_have_the_figures_written_now_and_then(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = FakeControl()
+    written: list[bytes] = []
+
+    def metrics() -> bytes:
+        written.append(b"figures %d" % len(written))
+        return written[-1]
+
+    monkeypatch.setattr(control, "metrics", metrics)
+    public = PublicSide(control, tuple)
+    request = AdminRequest(method="GET", path="/metrics")
+    bodies = set()
+    for _ in range(1000):
+        bodies.add((await public.answer(request)).body)
+        await trio.sleep(FIGURES_S / 100)
+    assert len(bodies) == len(written)
+    assert 9 <= len(written) <= 11
+    await trio.sleep(FIGURES_S)
+    assert (await public.answer(request)).body not in bodies
+    for _ in range(2):  # an operator is told what is so now
+        assert (await answer(request, control)).body not in bodies
+    assert len(written) >= 12
 
 
 async def test_a_refused_name_is_told_the_setting_that_allows_it() -> None:
