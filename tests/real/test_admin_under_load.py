@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from balancer.admin.server import CONNECTIONS_MAX
-from tests.support.real_balancer import ROOT, Balancer, running
+from tests.support.real_balancer import ROOT, Balancer, running, wait_for
 
 # Answers take milliseconds; the rest is for a machine with as many busy processes as it likes.
 SOON_S = 2.0
@@ -98,12 +98,13 @@ def balancer(tmp_path: Path) -> Iterator[Balancer]:
     """One that answers 503 itself, so that workers are all that is busy."""
     with running(tmp_path, backends=0, top="workers = 2") as (started, _):
         assert started.cli("add", "web", "127.0.0.1:9", "--weight", "0").returncode == 0
+        wait_for(lambda: len(started.pids()) == 2)
         yield started
 
 
 def test_operators_are_answered_in_time_while_workers_are_saturated(balancer: Balancer) -> None:
     with saturated(balancer):
-        spent = [each for ask in asks_of(balancer) for each in times(ask, 20)]
+        spent = [each for ask in asks_of(balancer) for each in times(ask, 10)]
     assert max(spent) < SOON_S
 
 
@@ -119,7 +120,7 @@ def test_and_while_hundreds_hold_connections_to_the_admin_and_the_health_address
             if number % 2:
                 sock.sendall(HALF)
                 other.sendall(HALF)
-        spent = [each for ask in asks_of(balancer) for each in times(ask, 20)]
+        spent = [each for ask in asks_of(balancer) for each in times(ask, 10)]
         held = len(os.listdir(f"/proc/{balancer.process.pid}/fd"))
     assert max(spent) < SOON_S
     assert held < 2 * CONNECTIONS_MAX + 100
