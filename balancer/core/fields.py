@@ -213,7 +213,7 @@ def head_length_of(head: ResponseHead, method: str) -> bytes | None:
     lengths = head.values(b"content-length")
     if not lengths or head.status == 204 or not (method == "HEAD" or head.status == 304):
         return None
-    return lengths[0]
+    return b"%d" % int(lengths[0])
 
 
 def trailer_bytes(trailers: Fields) -> bytes:

@@ -48,6 +48,8 @@ def assert_answer(raw: bytes) -> None:
     """The head and body of one answer as it goes to a client of HTTP/1.1."""
     start, fields, body = _parted(raw)
     assert _ANSWER.fullmatch(start), start
+    assert all(_DIGITS.fullmatch(value) for value in _of(fields, b"content-length"))
+    assert not _of(fields, b"proxy-connection") + _of(fields, b"keep-alive")
     status = start.split(b" ")[1]
     if status[:1] == b"1" or status == b"204":
         assert not body
