@@ -45,6 +45,12 @@ class Client(Table):
     max_body: Annotated[int, size(least="0B", most="1048576GiB")] = Field(
         default=KIB**3, description="Largest body of a request; larger ones get 413; 0: no limit."
     )
+    max_connections_per_address: int = Field(
+        default=0,
+        ge=0,
+        description="More connections than these of one address (of IPv6: a /64) get 429;"
+        " counted by each worker; 0: no limit.",
+    )
     max_requests: int = Field(
         default=10_000,
         ge=0,

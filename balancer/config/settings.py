@@ -31,6 +31,12 @@ class Listener(Table):
     bind: BindAddress = Field(
         description='Where to accept clients: "0.0.0.0:8080", "[::]:8080" or "unix:/run/x.sock".'
     )
+    max_connections: int = Field(
+        default=0,
+        ge=0,
+        description="More clients than these wait in the kernel's queue until one leaves;"
+        " 0: as many as descriptors allow.",
+    )
     proxy_protocol: Literal["off", "required"] = Field(
         default="off",
         description='"required": each connection begins with a PROXY header, of version 1 or 2.',
@@ -102,6 +108,12 @@ class Settings(Table):
     start_timeout: Annotated[float, duration(least="0s")] = Field(
         default=5.0,
         description="Accept clients after this long even if first probes are still out.",
+    )
+    max_in_flight: int = Field(
+        default=0,
+        ge=0,
+        description="More requests than these at backends at one time, over all workers, get 503;"
+        " 0: no limit.",
     )
     trusted_proxies: Items[TrustedNetwork] = Field(
         default=(),

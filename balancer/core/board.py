@@ -6,7 +6,8 @@ somebody wrote, never half of one:
 
     header       8 cells: magic, layout, rows, cells, rows in use, 3 spare
     owners       one cell for each backend: whose it is (`balancer.core.cells`)
-    row 0, 1, …  8 cells: pid, beats, connections, exchanges, turned away, crashes, 2 spare;
+    row 0, 1, …  8 cells: pid, beats, connections, exchanges, turned away, crashes, in flight,
+                 shed;
                  then in flight, requests, failures: one cell for each backend in each of the three
 
 Every cell has one writer, so there is no lock: a worker writes its own row; the supervisor writes
@@ -26,9 +27,18 @@ LAYOUT = 1
 HEADER = 8
 ROW_HEAD = 8
 MAGIC_AT, LAYOUT_AT, ROWS_AT, CELLS_AT, USED_AT = range(5)
-PID_AT, BEATS_AT, CONNECTIONS_AT, EXCHANGES_AT, TURNED_AWAY_AT, CRASHES_AT = range(6)
+(
+    PID_AT,
+    BEATS_AT,
+    CONNECTIONS_AT,
+    EXCHANGES_AT,
+    TURNED_AWAY_AT,
+    CRASHES_AT,
+    IN_FLIGHT_AT,
+    SHED_AT,
+) = range(8)
 # What is counted up, and never goes down.
-TOTALS_AT = (EXCHANGES_AT, TURNED_AWAY_AT, CRASHES_AT)
+TOTALS_AT = (EXCHANGES_AT, TURNED_AWAY_AT, CRASHES_AT, SHED_AT)
 CELL_BYTES = 8
 
 # Sparse memory: only pages that are written take room.
@@ -169,6 +179,11 @@ class Board:
     def exchanges(self) -> int:
         """Exchanges that have ended."""
         return self._sum_of_heads(EXCHANGES_AT)
+
+    @property
+    def shed(self) -> int:
+        """Requests that were refused for lack of room in the instance."""
+        return self._sum_of_heads(SHED_AT)
 
     @property
     def turned_away(self) -> int:

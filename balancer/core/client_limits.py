@@ -18,7 +18,8 @@ class ClientLimits:
     """Times in seconds, sizes in bytes, rates in bytes a second (0: none is demanded).
 
     `idle_s` is the rest between two requests; who has not made one yet has `header_s`. `fields_max`
-    is of field lines. `requests_max` and `age_max_s` are of a connection.
+    is of field lines. `requests_max` and `age_max_s` are of a connection;
+    `per_address_max` is of connections to one worker.
     """
 
     header_s: float
@@ -32,6 +33,7 @@ class ClientLimits:
     download_rate_min: int = 0
     requests_max: int = NO_LIMIT
     age_max_s: float = float("inf")
+    per_address_max: int = NO_LIMIT
 
     def check_fields(self, head: bytes) -> None:
         """BadMessage 431."""
@@ -63,6 +65,10 @@ class ClientLimits:
         if not 0 <= first_line <= self.head_bytes_max:
             return BadMessage(414, f"the request line is longer than {limit}")
         return BadMessage(431, f"the head is longer than {limit}")
+
+    def rest_s(self, requests: int) -> float:
+        """How long to wait for another request to begin: the first one is owed, others are not."""
+        return self.idle_s if requests else self.header_s
 
     def head_too_late(self) -> BadMessage:
         return BadMessage(

@@ -85,6 +85,11 @@ def evidence_of_status(status: int) -> Evidence:
     return Evidence.FAILURE if status in GATEWAY_STATUSES else Evidence.SUCCESS
 
 
+def lacks_descriptors(failure: Failure) -> bool:
+    """Whether a connection that is closed here may make room for the one that failed."""
+    return failure is Failure.OWN_LIMIT
+
+
 def failure_of_body(status: int) -> Failure:
     """Which failure it is when a client's body is refused with this status."""
     return Failure.CLIENT_TOO_LARGE if status == 413 else Failure.CLIENT_BAD
@@ -104,6 +109,7 @@ class PickFailure(StrEnum):
     NO_WEIGHT = "every ready backend has a weight of zero"
     NONE_AVAILABLE = "no backend is available"
     FULL = "every available backend is full"
+    SHED = "the instance has as many requests in flight as it may (max_in_flight)"
 
 
 # A backend that closes a resting connection does so within a round trip of our request; one that

@@ -1,14 +1,20 @@
 """The accept loop: every connection that the kernel has ready goes into the lane."""
 
 import errno
+import socket
+from contextlib import suppress
 
 import trio
+import trio.lowlevel
 
-from balancer.proxy.arrival import arrival_of
+from balancer.core.replies import Reply, reply_bytes
+from balancer.proxy.arrival import Arrival, arrival_of
 from balancer.proxy.client_connection import ClientConnection
+from balancer.proxy.prelude import TurnedAway, count_address
 from balancer.proxy.service import ListenerRules, Service
 from balancer.wire.network import Sock
 from balancer.wire.options import no_delay
+from balancer.wire.streams import READ_BYTES_MAX
 
 # Accept in batches, but let the connections just accepted have their turn.
 BATCH = 64
@@ -18,30 +24,43 @@ EMPTY_BATCHES_MAX = 128
 OF_THE_CONNECTION = frozenset(
     {errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EHOSTUNREACH}
 )
-# Anything else (no descriptors, no memory, a filter) lasts; trio pauses as long.
-PAUSE_S = 0.1
 
 
 async def accept_connections(
     service: Service, bind: str, listener: Sock, nursery: trio.Nursery
 ) -> None:
-    """Accept at a socket of the listener `bind` until cancelled; connections live in `nursery`."""
+    """Accept at a socket of the listener `bind` until cancelled; connections live in `nursery`.
+
+    Only as many as there are places for: all others wait in the kernel's queue, not at our expense.
+    """
+    room, door = service.room, service.room.door(bind)
     while True:
-        try:
-            more = accept_ready(service, bind, listener, nursery)
-        except OSError as exc:
-            await trio.sleep(0 if exc.errno in OF_THE_CONNECTION else PAUSE_S)
+        door.most = service.listeners[bind].connections_max
+        left = room.left_at(door)
+        if left <= 0:
+            await room.wait(door)
             continue
+        try:
+            more = accept_ready(service, bind, listener, nursery, min(left, BATCH))
+        except OSError as exc:
+            if exc.errno in OF_THE_CONNECTION:
+                await trio.lowlevel.checkpoint()
+            else:
+                await room.run_short(exc)
+            continue
+        room.accepted()
         if more:
             await trio.lowlevel.checkpoint()
         else:
             await service.network.wait_readable(listener)
 
 
-def accept_ready(service: Service, bind: str, listener: Sock, nursery: trio.Nursery) -> bool:
-    """Accept at most BATCH connections that wait; whether there may be more."""
+def accept_ready(
+    service: Service, bind: str, listener: Sock, nursery: trio.Nursery, most: int = BATCH
+) -> bool:
+    """Accept at most so many connections that wait; whether there may be more."""
     rules = service.listeners[bind]
-    for _ in range(BATCH):
+    for _ in range(most):
         try:
             sock, peer = listener.accept()
         except BlockingIOError:
@@ -54,17 +73,51 @@ def _take_in(
     service: Service, rules: ListenerRules, sock: Sock, peer: object, nursery: trio.Nursery
 ) -> None:
     """Begin to serve a client; a crash in here is the end of its connection, not of the loop."""
+    arrival: Arrival | None = None
     connection: ClientConnection | None = None
     try:
         no_delay(sock)
-        connection = ClientConnection(service, sock, arrival_of(rules, peer, _name_of(sock)))
+        arrival = arrival_of(rules, peer, _name_of(sock))
+        if not rules.proxy_protocol and not _admitted(service, sock, arrival):
+            return
+        connection = ClientConnection(service, sock, arrival)
         service.lane.adopt(connection, nursery, walking=rules.prelude)
     except Exception as exc:  # noqa: BLE001 - the wall between connections
         service.crashed("", exc)
-        if connection is None:
-            sock.close()
-        else:
+        if connection is not None:
             connection.end()
+            return
+        if arrival is not None:
+            service.room.gone(arrival.counted_as)
+        sock.close()
+
+
+def _admitted(service: Service, sock: Sock, arrival: Arrival) -> bool:
+    """Whether the client's address may have one more connection; if not, it is told and closed."""
+    try:
+        count_address(service, arrival)
+    except TurnedAway as exc:
+        service.turned_away(arrival.rules.bind, arrival.client, str(exc))
+        if not arrival.rules.prelude:
+            _say_too_many(service, sock, str(exc))
+        sock.close()
+        return False
+    return True
+
+
+def _say_too_many(service: Service, sock: Sock, sentence: str) -> None:
+    """Answer what has come or may come, if it can be answered now: nobody waits for such a client."""
+    answer = reply_bytes(
+        Reply(status=429, sentence=sentence),
+        request=None,
+        request_id=service.new_request_id(),
+        close=True,
+        date=service.http_date(),
+    )
+    with suppress(OSError):
+        sock.send(answer)
+        sock.shutdown(socket.SHUT_WR)
+        sock.recv(READ_BYTES_MAX)  # what is left unread would reset the answer on its way
 
 
 def empty(service: Service, bind: str, listener: Sock, nursery: trio.Nursery) -> None:

@@ -25,7 +25,7 @@ class Arrival:
 
     `client` and `client_port` are where it comes from, `local` where it came to, as `host:port`.
     `backends`: where connections have been made that are for this client alone. `taking`: how it
-    takes what is sent to it, once it has kept us waiting.
+    takes what is sent to it, once it has kept us waiting. `counted_as`: the address it counts for.
     """
 
     rules: ListenerRules
@@ -33,6 +33,7 @@ class Arrival:
     client_port: int
     local: str
     taking: Paced | None = None
+    counted_as: str | None = None
     backends: set[BackendId] = field(default_factory=set)
 
     def introduce(self, of: Ends | Unnamed | Own) -> None:

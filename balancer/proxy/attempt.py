@@ -11,7 +11,7 @@ import trio
 
 from balancer.core.backend import BackendView
 from balancer.core.fields import trailer_bytes
-from balancer.core.outcome import Failure, broke_before_answer
+from balancer.core.outcome import Failure, broke_before_answer, lacks_descriptors
 from balancer.proxy.answer import pass_answer, pass_rest
 from balancer.proxy.exchange_state import Exchange
 from balancer.proxy.faults import AttemptFailed, ended_by
@@ -23,6 +23,9 @@ from balancer.wire.network import Sock
 from balancer.wire.proxy_protocol import header
 from balancer.wire.streams import send_now
 from balancer.wire.waiting import Interrupted
+
+# So many connections that rest make room for one that is needed, and for some that come next.
+RELEASED = 8
 
 
 async def run_attempt(exchange: Exchange, view: BackendView, rest_max_s: float) -> int:
@@ -75,12 +78,9 @@ async def _connection_to(
 
 
 async def _new_connection(exchange: Exchange, view: BackendView, now: float) -> UpstreamConnection:
-    service, limits = exchange.service, exchange.pool.limits
-    deadline = now + limits.connect_s
+    limits = exchange.pool.limits
     try:
-        sock = exchange.upstream_sock = await dial(
-            service.network, exchange.waiter, service.targets(view.id), deadline
-        )
+        sock = await _dialled(exchange, view, now + limits.connect_s)
     except DialFailed as exc:
         raise AttemptFailed(exc.failure) from exc
     except Interrupted as exc:
@@ -93,6 +93,21 @@ async def _new_connection(exchange: Exchange, view: BackendView, now: float) -> 
         raise AttemptFailed(Failure.BROKEN) from exc
     exchange.arrival.backends.add(view.id)
     return UpstreamConnection(sock, view.id, now, client=exchange.arrival)
+
+
+async def _dialled(exchange: Exchange, view: BackendView, deadline: float) -> Sock:
+    """Connect; where descriptors have run out, with those of connections that only rest."""
+    service = exchange.service
+    while True:
+        try:
+            sock = exchange.upstream_sock = await dial(
+                service.network, exchange.waiter, service.targets(view.id), deadline
+            )
+        except DialFailed as exc:
+            if not (lacks_descriptors(exc.failure) and service.idle.release(RELEASED)):
+                raise
+        else:
+            return sock
 
 
 def _introduce_client(sock: Sock, data: bytes) -> None:

@@ -53,7 +53,7 @@ class ClientConnection(PlainClient):
     where the client has asked for something and has been sent nothing of an answer.
     """
 
-    __slots__ = ("_exchange", "_handover", "_requests", "_unread", "_watch", "arrival")
+    __slots__ = ("_door", "_exchange", "_handover", "_requests", "_unread", "_watch", "arrival")
 
     def __init__(self, service: Service, sock: Sock, arrival: Arrival) -> None:
         self.service = service
@@ -74,7 +74,8 @@ class ClientConnection(PlainClient):
         self._exchange: Exchange | None = None
         # What came of a request that is no exchange yet.
         self._unread = bytearray()
-        service.connections += 1
+        self._door = service.room.door(arrival.rules.bind)
+        service.room.enter(self._door)
 
     def crashed(self, exc: Exception) -> None:
         """Write it down, with the id of the request that is under way."""
@@ -83,7 +84,8 @@ class ClientConnection(PlainClient):
 
     def end(self) -> None:
         """Close the connection; what is still under way ends with it, and gives back what it holds."""
-        self.service.connections -= 1
+        self.service.room.leave(self._door)
+        self.service.room.gone(self.arrival.counted_as)
         try:
             self._own_what_has_begun()
             if self._exchange is not None:
@@ -103,8 +105,9 @@ class ClientConnection(PlainClient):
             while True:
                 data = self.pending
                 if not data:
-                    deadline = self.now() + self._rest_s()
-                    resting.add(waiter)
+                    now = self.now()
+                    deadline = now + service.limits.rest_s(self._requests)
+                    resting[waiter] = now, self._door
                     try:
                         while True:
                             waiter.move_deadline(deadline)
@@ -121,7 +124,7 @@ class ClientConnection(PlainClient):
                         # What came while the wait was ended is still served.
                         data = receive(READ_BYTES_MAX)
                     finally:
-                        resting.discard(waiter)
+                        resting.pop(waiter, None)
                         waiter.calm()
                     if not data:
                         return False
@@ -238,11 +241,6 @@ class ClientConnection(PlainClient):
         exchange.leaves_at = self.leaves_at
         return exchange
 
-    def _rest_s(self) -> float:
-        """How long to wait for a request to begin: the first one is owed, others are not."""
-        limits = self.service.limits
-        return limits.idle_s if self._requests else limits.header_s
-
     async def _first_bytes(self, buffer: bytearray) -> bool:
         """Rest until the next request begins; False when there will be none.
 
@@ -263,13 +261,13 @@ class ClientConnection(PlainClient):
 
     async def _resting(self, deadline: float) -> bytes:
         service = self.service
-        service.resting.add(self.waiter)
+        service.resting[self.waiter] = trio.current_time(), self._door
         try:
             return await receive(self.sock, self.waiter, deadline)
         except (OSError, Interrupted):
             return b""
         finally:
-            service.resting.discard(self.waiter)
+            service.resting.pop(self.waiter, None)
             self.waiter.calm()
 
     async def _head(self, buffer: bytearray, began: float) -> bytes:

@@ -83,6 +83,15 @@ class IdleConnections:
     def count(self) -> int:
         return sum(len(resting) for resting in self._resting.values())
 
+    def release(self, count: int) -> bool:
+        """Close so many, to have their descriptors for something else; whether there were any."""
+        left = count
+        for resting in self._resting.values():
+            while resting and left:
+                resting.pop(0).sock.close()
+                left -= 1
+        return left < count
+
     def close_for(self, backends: Iterable[BackendId]) -> None:
         """Close what rests for backends that take no new attempts."""
         for backend in backends:

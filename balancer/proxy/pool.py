@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import trio
 
+from balancer.core.admission import Admission
 from balancer.core.backend import BackendId, BackendView
 from balancer.core.board import NO_CELL, BoardRow, board_bytes, lay_out
 from balancer.core.elsewhere import Elsewhere
@@ -54,7 +55,7 @@ class PoolLimits:
 class Pool:
     """One pool of this worker.
 
-    `row` is the worker's own on the board. `base_ejection_s`: how long an ejection of our own lasts
+    `row` is the worker's own on the board, `admission` that of all its pools. `base_ejection_s`: how long an ejection of our own lasts
     if the supervisor says nothing. `limits`, `base_ejection_s` and `policy` may be replaced.
     """
 
@@ -66,6 +67,7 @@ class Pool:
         report: Report,
         *,
         row: BoardRow | None = None,
+        admission: Admission | None = None,
         base_ejection_s: float = 10.0,
     ) -> None:
         self.limits = limits
@@ -73,6 +75,7 @@ class Pool:
         self._policy = policy
         self._report = report
         self._row = row = _row_of_our_own() if row is None else row
+        self._admission = Admission(row) if admission is None else admission
         self._running, self._requests, self._failures = row.in_flight, row.requests, row.failures
         self._cells = row.board.cells - 1
         self._elsewhere = Elsewhere(row)
@@ -169,7 +172,9 @@ class Pool:
 
     def pick(self, *, avoid: Collection[str], unrepeatable: bool) -> BackendView | None:
         """Choose and count in one step; whoever gets a backend must call `end` once."""
-        policy = self._policy
+        policy, admission = self._policy, self._admission
+        if admission.limit and not avoid and admission.is_full:
+            return None
         if not self._ranked:
             policy.seat([self._seats[address] for address in self._candidates])
             self._ranked = True
@@ -184,6 +189,8 @@ class Pool:
             return None
         seat.in_flight += 1
         self._running[seat.cell] += 1
+        if admission.limit:
+            admission.count(1)
         return seat.view
 
     def _look_elsewhere_in_time(self) -> None:
@@ -209,6 +216,8 @@ class Pool:
         seat = self._seats[address]
         freed = seat.ended(began)
         self._running[seat.cell] -= 1
+        if self._admission.limit:
+            self._admission.count(-1)
         if freed:
             self._policy.shift(seat, freed)
         if not seat.in_flight and address not in self._known:
@@ -245,6 +254,10 @@ class Pool:
         return address in self._candidates
 
     def why_none(self) -> PickFailure:
+        """Asked once for each request that is refused."""
+        if self.snapshot.candidates and self._admission.is_full:
+            self._admission.shed += 1
+            return PickFailure.SHED
         return why_none(self.snapshot)
 
 

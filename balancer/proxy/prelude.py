@@ -10,6 +10,7 @@ import trio
 
 from balancer.core.trust import trusting
 from balancer.proxy.arrival import Arrival
+from balancer.proxy.room import TooMany
 from balancer.proxy.service import Service
 from balancer.wire.network import Sock
 from balancer.wire.proxy_protocol import V2_BYTES_MAX, BadHeader, Introduction, introduction
@@ -28,7 +29,16 @@ async def begin(service: Service, sock: Sock, waiter: Waiter, arrival: Arrival) 
     """
     if arrival.rules.proxy_protocol:
         await _introduced(service, sock, waiter, arrival)
+        count_address(service, arrival)
     return sock
+
+
+def count_address(service: Service, arrival: Arrival) -> None:
+    """Count the client by its address, as soon as that is known. TurnedAway: it has too many."""
+    try:
+        arrival.counted_as = service.room.admit(arrival.client, service.limits.per_address_max)
+    except TooMany as exc:
+        raise TurnedAway(str(exc)) from exc
 
 
 async def _introduced(service: Service, sock: Sock, waiter: Waiter, arrival: Arrival) -> None:
@@ -36,7 +46,8 @@ async def _introduced(service: Service, sock: Sock, waiter: Waiter, arrival: Arr
     if not trusting(arrival.rules.proxy_protocol_from)(arrival.client):
         raise TurnedAway("it is not among those who may send a PROXY header here")
     timeout_s = service.limits.header_s
-    service.resting.add(waiter)
+    door = service.room.door(arrival.rules.bind)
+    service.resting[waiter] = trio.current_time(), door
     try:
         said = await _introduction(sock, waiter, trio.current_time() + timeout_s)
     except BadHeader as exc:
@@ -44,7 +55,7 @@ async def _introduced(service: Service, sock: Sock, waiter: Waiter, arrival: Arr
     except TimedOut as exc:
         raise TurnedAway(f"it sent no whole PROXY header within {timeout_s:g} s") from exc
     finally:
-        service.resting.discard(waiter)
+        service.resting.pop(waiter, None)
     arrival.introduce(said.of)
 
 

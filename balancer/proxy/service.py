@@ -6,17 +6,19 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from balancer.core.backend import BackendId, BackendView
-from balancer.core.client_limits import ClientLimits
+from balancer.core.client_limits import NO_LIMIT, ClientLimits
 from balancer.core.routes import RouteTable
 from balancer.core.tunnels import Leave
 from balancer.proxy.faults import Stopped
 from balancer.proxy.idle import IdleConnections
 from balancer.proxy.pool import Pool
+from balancer.proxy.resting import RestingClients
+from balancer.proxy.room import Room
 from balancer.telemetry.record import ExchangeRecord
 from balancer.wire.dial import Target
 from balancer.wire.lane import Lane
 from balancer.wire.network import Network
-from balancer.wire.waiting import Timekeeper, Waiter
+from balancer.wire.waiting import Timekeeper
 
 # To draw and write many request ids in one go costs a tenth of as many single ones.
 IDS_AT_ONCE = 256
@@ -46,10 +48,11 @@ class ListenerRules:
     """How connections of one listener are taken; a connection keeps those that it came under.
 
     `proxy_protocol`: each begins with a PROXY header, from one of the networks in
-    `proxy_protocol_from`.
+    `proxy_protocol_from`. `connections_max`: of one worker.
     """
 
     bind: str
+    connections_max: int = NO_LIMIT
     proxy_protocol: bool = False
     proxy_protocol_from: tuple[str, ...] = ()
 
@@ -83,17 +86,23 @@ class Service:
     rng: random.Random
     idle: IdleConnections = field(default_factory=IdleConnections)
     running: dict[int, Running] = field(default_factory=dict)
-    resting: set[Waiter] = field(default_factory=set)
+    resting: RestingClients = field(default_factory=RestingClients)
     tunnels: dict[int, OpenTunnel] = field(default_factory=dict)
     draining: bool = False
     leave: Leave | None = None  # the drain's time
     exchanges: int = 0
-    connections: int = 0
+    room: Room = field(init=False)
     lane: Lane = field(init=False)
     _ids: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.lane = Lane(self.network)
+        self.room = Room(self.resting.dismiss, self.idle.release)
+
+    @property
+    def connections(self) -> int:
+        """Clients that are connected."""
+        return self.room.count
 
     def review_tunnels(self) -> None:
         """Somebody leaves, or no longer does."""

@@ -7,6 +7,7 @@ names, links and faults are set; `as_seen_from()` gives the same world to a prog
 import errno
 import socket
 import ssl
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -57,6 +58,10 @@ class HostNetwork(Network):
         if sock.fileno() < 0:
             raise ValueError("file descriptor cannot be a negative integer (-1)")
         return _own(sock).has_left()
+
+    def descriptors(self) -> int:
+        limit = self.own_host.descriptor_limit
+        return sys.maxsize if limit is None else limit
 
     def unsent(self, sock: Sock) -> int:
         return _own(sock).unsent()

@@ -73,6 +73,7 @@ class Desk:
             "connections": parts.board.connections,
             "exchanges": parts.board.exchanges,
             "turned_away": parts.board.turned_away,
+            "shed": parts.board.shed,
             "connection_crashes": parts.board.crashes,
             "workers": [worker_status(slot, parts.board) for slot in parts.workers.slots],
             "pools": {book.name: pool_status(book, counts, now, wall) for book in books},

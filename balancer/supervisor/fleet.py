@@ -189,6 +189,7 @@ class Fleet:
             self._told,
             number=number,
             slot=slot,
+            workers=len(self.workers.slots),
             sockets=self._wanted(),
             leaving=self._leaving,
             log=self._log(self.settings),

@@ -10,6 +10,7 @@ from balancer.config.client_settings import Client
 from balancer.config.pool_settings import Pool as PoolSettings
 from balancer.config.settings import Listener, Log, Settings
 from balancer.core.client_limits import NO_LIMIT, ClientLimits
+from balancer.core.places import share
 from balancer.core.snapshot import PoolSnapshot
 from balancer.core.tunnels import TunnelLimits
 from balancer.proxy.pool import PoolLimits
@@ -24,6 +25,7 @@ def plan_of(
     *,
     number: int,
     slot: Slot,
+    workers: int,
     sockets: Collection[SocketKey],
     leaving: Collection[SocketKey],
     log: LogPlan,
@@ -34,7 +36,8 @@ def plan_of(
         slot=slot.number,
         row=slot.row,
         limits=client_limits(settings.client),
-        listeners=tuple(_rules_of(listener, settings) for listener in settings.listeners),
+        in_flight_max=settings.max_in_flight,
+        listeners=tuple(_rules_of(listener, settings, workers) for listener in settings.listeners),
         trusted_proxies=settings.trusted_proxies,
         routes=tuple(
             RoutePlan(route.host, route.path, route.pool) for route in settings.routes_in_effect
@@ -56,10 +59,11 @@ def plan_of(
     )
 
 
-def _rules_of(listener: Listener, settings: Settings) -> ListenerRules:
+def _rules_of(listener: Listener, settings: Settings, workers: int) -> ListenerRules:
     believed = listener.proxy_protocol_from
     return ListenerRules(
         bind=listener.bind,
+        connections_max=share(listener.max_connections, workers) or NO_LIMIT,
         proxy_protocol=listener.proxy_protocol == "required",
         proxy_protocol_from=settings.trusted_proxies if believed is None else believed,
     )
@@ -79,6 +83,7 @@ def client_limits(client: Client) -> ClientLimits:
         download_rate_min=client.min_download_rate,
         requests_max=client.max_requests or NO_LIMIT,
         age_max_s=client.max_age or math.inf,
+        per_address_max=client.max_connections_per_address or NO_LIMIT,
     )
 
 

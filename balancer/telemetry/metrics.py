@@ -55,6 +55,8 @@ class Figures(TypedDict):
     """Client connections open now."""
     turned_away: NotRequired[int]
     """Connections closed before HTTP began."""
+    shed: NotRequired[int]
+    """Requests refused for lack of room in the instance."""
     connection_crashes: NotRequired[int]
     """Client connections that have ended by a mistake of ours."""
     events: NotRequired[int]
@@ -86,6 +88,9 @@ def _of_instance(figures: Figures) -> Iterator[str]:
         turned_away = [f" {figures['turned_away']}"]
         text = "Connections closed before HTTP began on them."
         yield from _family("connections_turned_away_total", "counter", text, turned_away)
+    if "shed" in figures:
+        text = "Requests refused because max_in_flight was reached."
+        yield from _family("requests_shed_total", "counter", text, [f" {figures['shed']}"])
     if "connection_crashes" in figures:
         crashes = [f" {figures['connection_crashes']}"]
         text = "Client connections ended by a mistake of ours."

@@ -6,9 +6,11 @@ Sockets are raw, non-blocking stream sockets: try the call first, wait only on B
 
 import array
 import fcntl
+import resource
 import select
 import socket
 import ssl
+import sys
 import termios
 from typing import Protocol, TypeAlias
 
@@ -73,6 +75,10 @@ class Network(Protocol):
 
     def has_left(self, sock: Sock) -> bool:
         """Whether the peer reset or fully closed the connection; a half-close is not leaving."""
+        ...
+
+    def descriptors(self) -> int:
+        """How many this process may have open."""
         ...
 
     def unsent(self, sock: Sock) -> int:
@@ -170,6 +176,10 @@ class KernelNetwork:
         poller = select.poll()
         poller.register(sock.fileno(), 0)
         return any(events & (select.POLLERR | select.POLLHUP) for _, events in poller.poll(0))
+
+    def descriptors(self) -> int:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
     def unsent(self, sock: Sock) -> int:
         count = array.array("i", [0])

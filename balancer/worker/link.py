@@ -9,7 +9,7 @@ from contextlib import suppress
 import trio
 
 from balancer.core.backend import BackendId
-from balancer.core.board import CONNECTIONS_AT, EXCHANGES_AT, TURNED_AWAY_AT
+from balancer.core.board import CONNECTIONS_AT, EXCHANGES_AT, SHED_AT, TURNED_AWAY_AT
 from balancer.telemetry.logs import get_logger
 from balancer.worker.channel import DESCRIPTORS_MAX, Channel, ChannelClosed
 from balancer.worker.messages import (
@@ -175,4 +175,5 @@ class Link:
             row.head[CONNECTIONS_AT] = service.connections
             row.head[EXCHANGES_AT] = service.exchanges
             row.head[TURNED_AWAY_AT] = obeying.worker.turned_away.count
+            row.head[SHED_AT] = obeying.worker.admission.shed
             await trio.sleep(BEAT_S)

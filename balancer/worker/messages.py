@@ -82,6 +82,7 @@ class Plan(Message, frozen=True):
     slot: int
     row: int
     limits: ClientLimits
+    in_flight_max: int
     listeners: tuple[ListenerRules, ...]
     trusted_proxies: tuple[str, ...]
     routes: tuple[RoutePlan, ...]

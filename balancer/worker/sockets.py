@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 
 import trio
 
+from balancer.core.places import most_clients
 from balancer.proxy.accepting import accept_connections, empty
 from balancer.proxy.service import Service
 from balancer.wire.network import Sock
@@ -104,6 +105,8 @@ class ListeningSockets:
 
     def _adjust(self) -> None:
         """Accept on what is to be accepted on, and on nothing else."""
+        room = self._service.room
+        room.most = most_clients(self._service.network.descriptors(), len(self.held))
         if self._loops is None:
             return
         slots = self._slots and self._slots | {SHARED}

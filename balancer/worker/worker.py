@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import trio
 
+from balancer.core.admission import Admission
 from balancer.core.backend import BackendId, BackendView
 from balancer.core.board import Board
 from balancer.core.outcome import Failure
@@ -52,6 +53,7 @@ class Worker:
     ) -> None:
         self._log = get_logger()
         self._row = board.row(plan.row)
+        self.admission = Admission(self._row)
         self._rng = rng
         self._report = report
         self._views: dict[str, dict[str, BackendView]] = {}
@@ -104,6 +106,8 @@ class Worker:
                 if known.snapshot.policy != snapshot.policy:
                     known.policy = make_policy(snapshot.policy, self._rng)
                 self._apply(known, snapshot)
+        in_flight = sum(each.backend is not None for each in service.running.values())
+        self.admission.begin(plan.in_flight_max, in_flight)
         for name in service.pools.keys() - {pool.news.name for pool in plan.pools}:
             del service.pools[name], self._views[name]
             service.idle.close_for(self._resting_of(name))
@@ -136,6 +140,7 @@ class Worker:
             plan.limits,
             self._report,
             row=self._row,
+            admission=self.admission,
             base_ejection_s=plan.base_ejection_s,
         )
 

@@ -72,6 +72,10 @@ def test_a_late_head_is_told_how_long_it_had() -> None:
     )
 
 
+def test_a_first_request_is_not_waited_for_as_long_as_another() -> None:
+    assert [LIMITS.rest_s(requests) for requests in (0, 1, 2)] == [10, 20, 20]
+
+
 def test_who_is_too_slow_is_told_what_is_asked() -> None:
     assert LIMITS.sends_too_slowly() == (
         "kept us waiting for 30 s (client.body_timeout)"

@@ -54,6 +54,7 @@ def test_counters_of_the_instance_and_its_pools_are_told_when_known() -> None:
             "started_s": 12.5,
             "connections": 4,
             "turned_away": 7,
+            "shed": 5,
             "connection_crashes": 3,
             "events": 9,
             "pools": {
@@ -75,6 +76,7 @@ def test_counters_of_the_instance_and_its_pools_are_told_when_known() -> None:
     assert seen["balancer_connections", ()] == 4
     assert seen["balancer_connections_turned_away_total", ()] == 7
     assert seen["balancer_connection_crashes_total", ()] == 3
+    assert seen["balancer_requests_shed_total", ()] == 5
     assert seen["balancer_events_total", ()] == 9
     assert seen["balancer_pool_panic", (web,)] == 1
     assert seen["balancer_responses_total", (("class", "5xx"), web)] == 1
@@ -142,6 +144,7 @@ FIGURES = st.fixed_dictionaries(
         "started_s": st.floats(0, 1e12),
         "connections": COUNTS,
         "turned_away": COUNTS,
+        "shed": COUNTS,
         "connection_crashes": COUNTS,
         "events": COUNTS,
     },

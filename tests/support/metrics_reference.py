@@ -54,6 +54,9 @@ def _of_instance(figures: Figures) -> Iterator[Metric]:
         yield CounterMetricFamily(
             "balancer_connections_turned_away", text, value=figures["turned_away"]
         )
+    if "shed" in figures:
+        text = "Requests refused because max_in_flight was reached."
+        yield CounterMetricFamily("balancer_requests_shed", text, value=figures["shed"])
     if "connection_crashes" in figures:
         text = "Client connections ended by a mistake of ours."
         crashes = figures["connection_crashes"]

@@ -55,13 +55,14 @@ class Scene:
         return not any(count.in_flight for count in counts) and not any(running)
 
 
-def config_for(names: str, *, pool: str = "", top: str = "") -> str:
+def config_for(names: str, *, pool: str = "", top: str = "", listener: str = "") -> str:
     """A config with one pool of these backends; `pool` and `top` are more lines of TOML."""
     backends = ", ".join(f'"{ADDRESSES[name]}"' for name in names)
     return f"""
 {top}
 [[listeners]]
 bind = "127.0.0.1:8080"
+{listener}
 [admin]
 socket = "/run/balancer/admin.sock"
 state = ""
@@ -77,6 +78,7 @@ async def scene(
     *,
     pool: str = "",
     top: str = "",
+    listener: str = "",
     seed: int = 1,
     store: StateStore | None = None,
     latency_s: float = 0.0,
@@ -94,7 +96,7 @@ async def scene(
     async with trio.open_nursery() as nursery:
         for backend in backends.values():
             await nursery.start(backend.run)
-        config = config_for("".join(scripts), pool=pool, top=top)
+        config = config_for("".join(scripts), pool=pool, top=top, listener=listener)
         async with staged(config, network, seed=seed, store=store) as stage:
             yield Scene(stage, network, backends, nursery)
         nursery.cancel_scope.cancel()

@@ -22,7 +22,12 @@ KERNEL = "the seam itself: whoever waits there is behind a point of Waiter"
 CODED = "no listener speaks TLS yet"
 # Points at which no exchange stands: what a crash there does is told in test_walls.py.
 OF_NO_CONNECTION = {
-    "proxy/accepting.py:accept_connections await trio.sleep": "the accept loop",
+    "proxy/accepting.py:accept_connections await room.wait": "the accept loop",
+    "proxy/accepting.py:accept_connections await room.run_short": "the accept loop",
+    "proxy/accepting.py:accept_connections await trio.lowlevel.checkpoint #2": "the accept loop",
+    "proxy/room.py:Room.wait await self._until_freed": "the accept loop",
+    "proxy/room.py:Room.run_short await self._until_freed": "the accept loop",
+    "proxy/room.py:Room._until_freed await self._freed.wait": "the accept loop",
     "proxy/accepting.py:accept_connections await trio.lowlevel.checkpoint": "the accept loop",
     "proxy/accepting.py:accept_connections await service.network.wait_readable": "the accept loop",
     "wire/lane.py:Lane._run await self._turn": "the lane of all connections",
