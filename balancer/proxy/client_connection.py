@@ -150,7 +150,8 @@ class ClientConnection(PlainClient):
     async def walk(self) -> bool:
         """Serve what the lane could not; whether the connection goes on, and so back there."""
         handover, self._handover = self._handover, ANSWERED
-        self._unread = bytearray()
+        came = handover.data if isinstance(handover, Unread | Crashed) else b""
+        self._unread = bytearray(came)
         try:
             self._own_what_has_begun()
             goes_on = await self._go_on_from(handover)
@@ -166,11 +167,9 @@ class ClientConnection(PlainClient):
         match handover:
             case Begun():
                 return await self._take_over(handover)
-            case Unread(data):
-                self._unread = bytearray(data)
+            case Unread():
                 return await self._serve_next(self._unread)
-            case Crashed(exc, data):
-                self._unread = bytearray(data)
+            case Crashed(exc):
                 raise exc
             case Answered():
                 return await self._farewell()

@@ -402,6 +402,14 @@ async def a_large_upload_at_once(talk: Talk) -> None:
     assert (await talk.client.answer()).body == str(length).encode()
 
 
+@scenario(a=after_hello(echo), pipes=True, prepare=narrow(128 * 1024, 2048))
+async def a_large_upload_that_fills_the_pipe(talk: Talk) -> None:
+    await first_of_two(talk)
+    length = 2 * len(LARGE)
+    await talk.asks(f"PUT / HTTP/1.1\nHost: a.test\nContent-Length: {length}", LARGE * 2)
+    assert (await talk.client.answer()).body == str(length).encode()
+
+
 @scenario(a=after_hello(lambda: resets_after(200_000, LARGE)), pipes=True)
 async def a_large_answer_that_breaks_off(talk: Talk) -> None:
     await first_of_two(talk)
@@ -492,6 +500,18 @@ async def a_client_that_ends_its_side(talk: Talk) -> None:
     talk.client.sock.shutdown(socket.SHUT_WR)
     assert (await talk.client.answer()).body == HELLO
     assert await talk.client.at_end()
+
+
+@scenario(a=lambda: answers(200, b"x" * 12_000), prepare=narrow(16 * 1024))
+async def an_answer_behind_one_that_nobody_reads(talk: Talk) -> None:
+    await talk.asks("GET / HTTP/1.1\nHost: a.test")
+    await trio.sleep(0.2)
+    host = talk.play.network.own_host
+    host.receive_buffer = host.send_buffer = 2048
+    await talk.asks("GET / HTTP/1.1\nHost: a.test")
+    await trio.sleep(0.5)
+    for _ in range(2):
+        assert (await talk.client.answer()).body == b"x" * 12_000
 
 
 # ---- a backend in trouble

@@ -88,6 +88,8 @@ def judge(
     if crashed and not crashes_itself:
         if not end:
             complaints.append("the connection goes on")
+        if end == "reset" and said and said[-1].status == 500:
+            complaints.append("a 500, cut off by a reset from being read")
         complaints += _of_crash(run, said, methods, gone=end == "left", line=crashes[0], ids=ids)
     return said, complaints
 

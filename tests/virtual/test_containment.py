@@ -8,6 +8,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from random import Random
 
 import pytest
 
@@ -49,26 +50,31 @@ POINTS = [point for point in points() if point not in OF_NO_CONNECTION]
 
 @dataclass
 class Found:
-    """Which scenario comes to a point by which way, and comes back from there."""
+    """By which ways each scenario comes to points, and whether it comes back from there."""
 
     probe: Probe
     complaints: list[str] = field(default_factory=list)
-    ways: dict[Way, Scenario] = field(default_factory=dict)
-    and_back: dict[Way, Scenario] = field(default_factory=dict)
+    ways: dict[str, dict[Way, bool]] = field(default_factory=dict)
     said: dict[str, list[Said]] = field(default_factory=dict)
 
     def visit(self, scenario: Scenario) -> None:
         outcome = play(scenario, self.probe, Run())
         self.complaints += [f"{scenario.name}: {each}" for each in outcome.complaints]
         self.said[scenario.name] = outcome.said
-        for way, back in outcome.run.ways.items():
-            self.ways.setdefault(way, scenario)
-            if back:
-                self.and_back.setdefault(way, scenario)
+        self.ways[scenario.name] = outcome.run.ways
 
-    def ways_to(self, point: str, fault: Fault) -> dict[Way, Scenario]:
-        ways = self.and_back if fault is Fault.CRASH_AFTER else self.ways
-        return {way: scenario for way, scenario in ways.items() if way[-1] == point}
+    @property
+    def reached(self) -> set[str]:
+        return {way[-1] for ways in self.ways.values() for way in ways}
+
+    def ways_to(self, point: str, fault: Fault) -> list[tuple[Way, Scenario]]:
+        """From some points nothing ever comes back, and there is no crash after them."""
+        return [
+            (way, scenario)
+            for scenario in SCENARIOS
+            for way, back in self.ways[scenario.name].items()
+            if way[-1] == point and (back or fault is not Fault.CRASH_AFTER)
+        ]
 
     def complaints_after(self, way: Way, scenario: Scenario, fault: Fault) -> list[str]:
         """What is wrong after a fault there."""
@@ -95,7 +101,7 @@ def found() -> Iterator[Found]:
 
 def test_every_point_is_reached_by_a_scenario(found: Found) -> None:
     """Where it is not: write the scenario, a few lines in tests/support/containment_scenarios.py."""
-    reached = {way[-1] for way in found.ways}
+    reached = found.reached
     assert not (missing := set(POINTS) - reached), "no scenario: " + ", ".join(sorted(missing))
     assert OF_NO_CONNECTION.keys() <= set(points()), "some of these are gone"
     assert not OF_NO_CONNECTION.keys() & reached, "a connection does come there"
@@ -109,22 +115,20 @@ def test_a_scenario_without_a_fault_leaves_nothing(found: Found) -> None:
 def test_a_fault_there_stays_in_its_connection(found: Found, point: str) -> None:
     """Told with its id, answered with 500 where nothing was sent, counted, and nothing is left."""
     complaints: list[str] = []
-    for number, fault in enumerate(Fault):
-        ways = list(found.ways_to(point, fault).items())
-        if ways:  # from some nothing ever comes back
-            way, scenario = ways[(len(point) + number) % len(ways)]
+    for fault in Fault:
+        if ways := found.ways_to(point, fault):
+            way, scenario = Random(f"{point} {fault.name}").choice(ways)
             complaints += found.complaints_after(way, scenario, fault)
     assert complaints == []
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("point", POINTS)
-def test_a_fault_there_stays_in_its_connection_whatever_the_way(found: Found, point: str) -> None:
-    """From every chain of callers that some scenario comes by."""
-    complaints = [
-        complaint
-        for fault in Fault
-        for way, scenario in found.ways_to(point, fault).items()
-        for complaint in found.complaints_after(way, scenario, fault)
-    ]
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_no_fault_in_this_scenario_leaves_its_connection(found: Found, scenario: Scenario) -> None:
+    """At every point, by every chain of callers by which it comes there, one fault each."""
+    dice = Random(scenario.name)
+    complaints: list[str] = []
+    for way, back in found.ways[scenario.name].items():
+        fault = dice.choice([fault for fault in Fault if back or fault is not Fault.CRASH_AFTER])
+        complaints += found.complaints_after(way, scenario, fault)
     assert complaints == []
