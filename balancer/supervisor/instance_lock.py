@@ -105,6 +105,22 @@ def closing_locks(held: Held) -> Iterator[Held]:
         held.release()
 
 
+def is_vacant(socket: Path) -> bool:
+    """Whether no process holds the place of an instance that has been there."""
+    [path] = lock_files(state=None, socket=socket)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
 def lock_files(*, state: Path | None, socket: Path) -> set[str]:
     """The lock files of these places."""
     return {str(_lock_file(place)) for place in _places(state, socket)}

@@ -50,6 +50,10 @@ class Notifier:
         """Another process is the main one from now on."""
         self._send(f"MAINPID={pid}")
 
+    def failed(self, status: str) -> None:
+        """The main process has ended, and the manager, which is not its parent, cannot know."""
+        self._send("WATCHDOG=trigger", _status(status))
+
     def alive(self) -> None:
         """Feed the watchdog."""
         self._send("WATCHDOG=1")

@@ -14,7 +14,14 @@ from balancer.admin.socket_file import SocketFile, open_socket_file
 from balancer.config.settings import Admin
 from balancer.supervisor.bequest import ADMIN, LOCK, Handle
 from balancer.supervisor.heritage import CannotTakeOver, Heritage
-from balancer.supervisor.instance_lock import Held, Holder, closing_locks, hold, lock_files
+from balancer.supervisor.instance_lock import (
+    Held,
+    Holder,
+    closing_locks,
+    hold,
+    is_vacant,
+    lock_files,
+)
 from balancer.supervisor.successor import Command, Successor, start_successor
 from balancer.wire.network import KernelNetwork
 
@@ -72,6 +79,10 @@ class Premises:
         # never answers.
         self.admin.sock.close()
         self._locks.leave()
+
+    def is_vacant(self) -> bool:
+        """Whether nobody is here any more, after we have left."""
+        return is_vacant(self.admin.path)
 
     def clear(self, pid: int) -> None:
         """Remove what a process left that was to take over and did not."""

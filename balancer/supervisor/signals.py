@@ -75,6 +75,11 @@ async def keep_manager_informed(notifier: Notifier, instance: Instance) -> None:
             nursery.cancel_scope.cancel()
         else:
             notifier.stopping("stopping")
+    if instance.passed_on:
+        # The other one says so, too; but before we end the manager must have heard of it.
+        notifier.main_pid(await instance.succession.heir())
+        await instance.succession.lost.wait()  # we are the parent who is told of its end
+        notifier.failed("the main process has failed while the one before it still drains")
 
 
 async def _feed(notifier: Notifier, every_s: float) -> None:

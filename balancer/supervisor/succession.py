@@ -56,6 +56,10 @@ class Outside(Protocol):
         """Let go of them, so that nothing of them is erased."""
         ...
 
+    def is_vacant(self) -> bool:
+        """Whether nobody has the admin socket and the locks any more."""
+        ...
+
     def clear(self, pid: int) -> None:
         """Remove what a successor that failed has left."""
         ...
@@ -84,12 +88,22 @@ class Affairs:
 
 
 class Succession:
-    """The upgrades of one instance, of which one may succeed."""
+    """The upgrades of one instance, of which one may succeed.
+
+    `lost`: whoever has taken over has failed, and nobody is in its place yet.
+    """
 
     def __init__(self, affairs: Affairs) -> None:
         self._affairs = affairs
+        self.lost = trio.Event()
         self._handed_over = trio.Event()
         self._successor: Successor | None = None
+
+    async def heir(self) -> int:
+        """The process that has taken over, when one has."""
+        await self._handed_over.wait()
+        assert self._successor is not None
+        return self._successor.pid
 
     async def watch(self) -> None:
         """Once somebody has taken over: say so if it ends before we do. Until cancelled."""
@@ -99,6 +113,9 @@ class Succession:
         log = get_logger()
         tell = log.info if self._successor.ended_in_order else log.error
         tell("successor.ended", process=self._successor.pid, because=how)
+        outside = self._affairs.outside
+        if outside is not None and not self._successor.ended_in_order and outside.is_vacant():
+            self.lost.set()
 
     async def upgrade(self) -> Done:
         """Let the installed program take over; returns when it serves.

@@ -42,6 +42,7 @@ class Play:
     def __init__(self, *words: str) -> None:
         self.command = Command(words=words, folder=str(Path.cwd()))
         self.done: list[str] = []
+        self.vacant = True
         self.started: list[Successor] = []
         self.events = EventLog(wall=lambda: 0.0)
         self.ending = Ending(limit_s=lambda: 1.0, events=self.events)
@@ -71,6 +72,9 @@ class Play:
 
     def leave(self) -> None:
         self.done.append("left")
+
+    def is_vacant(self) -> bool:
+        return self.vacant
 
     def clear(self, pid: int) -> None:
         self.done.append("cleared")
@@ -196,6 +200,17 @@ async def test_only_a_successor_that_fails_is_an_error(
         nursery.start_soon(play.succession.watch)
         await play.succession.upgrade()
     assert told == [(level, "successor.ended")]
+    assert play.succession.lost.is_set() is (level == "error")
+    await play.started[0].end()
+
+
+async def test_a_successor_that_has_handed_over_in_turn_may_end_as_it_likes() -> None:
+    play = speaking(PREPARED + "heritage.took_over(); time.sleep(0.2); os._exit(7)")
+    play.vacant = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(play.succession.watch)
+        await play.succession.upgrade()
+    assert not play.succession.lost.is_set()
     await play.started[0].end()
 
 

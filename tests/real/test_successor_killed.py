@@ -67,3 +67,19 @@ def test_logs_are_reopened_by_those_too_who_have_handed_over(tmp_path: Path) -> 
         assert balancer.process.wait(20) == 0
         [line] = balancer.access_lines()
         assert line["path"] == "/slow?s=60"
+
+
+def test_the_manager_is_told_by_the_parent_of_who_died(tmp_path: Path) -> None:
+    """The manager itself is told of the end of its own children alone."""
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "notify"))
+    manager.settimeout(20)
+    env = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+    with nobody_left(tmp_path), manager, running(tmp_path, 1, top="workers = 1", env=env) as pair:
+        balancer, _ = pair
+        with ask_slowly(balancer) as client:
+            assert balancer.cli("upgrade").returncode == 0
+            os.kill(supervisor(balancer), signal.SIGKILL)
+            while not manager.recv(1000).startswith(b"WATCHDOG=trigger"):
+                pass
+            reset(client)
