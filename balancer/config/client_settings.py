@@ -4,8 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from balancer.config.http_values import DroppedField
 from balancer.config.model import Table
-from balancer.config.values import duration, size
+from balancer.config.values import Items, duration, size
 
 KIB = 1024
 
@@ -59,4 +60,8 @@ class Client(Table):
     max_age: Annotated[float, duration(least="0s", most="7d")] = Field(
         default=3600.0,
         description="A connection older than this is closed after its next answer; 0: no limit.",
+    )
+    allow_fields: Items[DroppedField] = Field(
+        default=(),
+        description='Fields that go to backends though they are dropped by default, such as "api_key".',
     )

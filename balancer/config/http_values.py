@@ -11,6 +11,7 @@ from typing import Annotated, TypeAlias
 from balancer.config.errors import Unfit
 from balancer.config.values import Read, text
 from balancer.config.wording import did_you_mean, shown
+from balancer.core.field_names import is_written_anew, passes_anyway, read_as
 from balancer.core.upgrades import may_be_tunnelled
 
 _HOST = re.compile(
@@ -87,6 +88,19 @@ def header_name_of(value: str) -> str:
     raise Unfit(f"{shown(value)} is no header name; letters, digits and '-' make one")
 
 
+def dropped_field_of(value: str) -> str:
+    """The name of a field that is dropped unless somebody says otherwise, in lower case."""
+    name = header_name_of(value).lower()
+    if is_written_anew(name):
+        raise Unfit(
+            f"{shown(value)} cannot be allowed: some backends take it for '{read_as(name)}',"
+            " which the balancer writes itself"
+        )
+    if passes_anyway(name):
+        raise Unfit(f"{shown(value)} is never dropped; remove it")
+    return name
+
+
 def header_value_of(value: str) -> str:
     if _FIELD_VALUE.fullmatch(value):
         return value
@@ -145,6 +159,7 @@ UrlPath: TypeAlias = Annotated[str, text(url_path_of)]
 Method: TypeAlias = Annotated[str, text(method_of)]
 UpgradeProtocol: TypeAlias = Annotated[str, text(upgrade_protocol_of)]
 HeaderName: TypeAlias = Annotated[str, text(header_name_of)]
+DroppedField: TypeAlias = Annotated[str, text(dropped_field_of)]
 HeaderValue: TypeAlias = Annotated[str, text(header_value_of)]
 Regex: TypeAlias = Annotated[str, text(regex_of)]
 StatusRange: TypeAlias = Annotated[str, Read(status_range_of, _STATUS_SCHEMA)]

@@ -4,172 +4,59 @@ Fields of one hop end here, both ways (RFC 9110 7.6.1). What a stranger says abo
 came from is replaced; what a trusted proxy says is kept and continued.
 """
 
-import re
-from dataclasses import dataclass
-
-from balancer.core.framing import BodyKind, Framing
-from balancer.core.message import Fields, RequestHead, ResponseHead, tokens
-
-HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"transfer-encoding",
-        b"upgrade",
-    }
+from balancer.core.field_names import (
+    FOR_ALL_RECIPIENTS,
+    PSEUDONYM,
+    REWRITTEN_DOWN,
+    REWRITTEN_UP,
+    FieldRules,
+    may_trail,
 )
-# Written anew from the framing and the hop, so what came is never copied.
-_REWRITTEN_UP = HOP_BY_HOP | {
-    b"content-length",
-    b"host",
-    b"x-forwarded-for",
-    b"x-forwarded-proto",
-    b"x-forwarded-host",
-    b"x-real-ip",
-    b"x-request-id",
-    b"expect",
-    b"max-forwards",
-}
-# A stranger's claims, names that some frameworks route by or turn into CGI variables (httpoxy), and
-# what belongs to an upgrade that is never passed on (RFC 7540 3.2.1).
-_DROPPED_UP = frozenset({b"http2-settings", b"proxy", b"x-original-url", b"x-rewrite-url"})
-_REWRITTEN_DOWN = HOP_BY_HOP | {b"content-length", b"x-request-id"}
-# What never passes as it came, of a stranger's request and of an answer (beside odd names, up).
-NEVER_COPIED_UP = _REWRITTEN_UP | _DROPPED_UP | {b"forwarded"}
-NEVER_COPIED_DOWN = _REWRITTEN_DOWN
-# No options of one connection (RFC 9110 7.6.1): who takes one of these away changes where a message
-# ends, to whom it goes, who asks for it, or what it means.
-FOR_ALL_RECIPIENTS = frozenset(
-    {
-        b"authorization",
-        b"cache-control",
-        b"content-encoding",
-        b"content-length",
-        b"content-range",
-        b"content-type",
-        b"cookie",
-        b"forwarded",
-        b"host",
-        b"origin",
-        b"range",
-        b"set-cookie",
-        b"via",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-proto",
-        b"x-real-ip",
-        b"x-request-id",
-    }
-)
-# CGI and what is like it write every other character as `_`, so that X.Real.IP becomes X-Real-IP.
-_SAFE_NAME = re.compile(rb"[0-9A-Za-z-]+\Z")
-# RFC 9110 6.5.1: a trailer may not change framing, routing, authentication or how content is read.
-_NOT_IN_TRAILERS = (
-    HOP_BY_HOP
-    | _DROPPED_UP
-    | _REWRITTEN_UP
-    | {
-        b"authorization",
-        b"cache-control",
-        b"content-encoding",
-        b"content-range",
-        b"content-type",
-        b"cookie",
-        b"forwarded",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"range",
-        b"set-cookie",
-        b"trailer",
-        b"via",
-        b"www-authenticate",
-    }
-)
-_NOT_IN_TRAILERS_PREFIXES = (b"proxy-", b"x-forwarded-", b"x-http-", b"x-original-", b"x-rewrite-")
-# Whoever adds trailers to the head would read another message: no sender means well by these.
-REFUSED_IN_TRAILERS = frozenset({b"connection", b"content-length", b"host", b"transfer-encoding"})
-_CONDITIONAL = frozenset({b"expect", b"max-forwards"})
-_FORWARDS_DIGITS_MAX = 9
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}\Z")
-PSEUDONYM = b"balancer"
+from balancer.core.forwarding import Hop, forwarding_fields
+from balancer.core.framing import BodyKind, Framing, expects_continue
+from balancer.core.message import BadMessage, Fields, RequestHead, ResponseHead, tokens
+
+_AS_IT_IS = FieldRules()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hop:
-    """What we know of the way a request came: the direct peer, and whether it is a trusted proxy."""
-
-    client: bytes
-    trusted: bool
-    scheme: bytes
-    host: bytes
-    request_id: bytes
+def refuse_loop(head: RequestHead, pseudonym: bytes) -> None:
+    """BadMessage 508 where the request has been here before (RFC 9110 7.6.3, RFC 9209 2.3)."""
+    for value in head.values(b"via"):
+        if pseudonym in value.replace(b",", b" ").split():
+            raise BadMessage(508, "the request has come back to us", "proxy_loop_detected")
 
 
-def request_id_of(head: RequestHead, *, trusted: bool, made: bytes) -> bytes:
-    """The request's id: a trusted proxy's if it is valid, else the one `made` here."""
-    sent = head.values(b"x-request-id")
-    return sent[0] if trusted and len(sent) == 1 and _REQUEST_ID.match(sent[0]) else made
-
-
-def request_bytes(head: RequestHead, framing: Framing, hop: Hop) -> bytes:
+def request_bytes(
+    head: RequestHead, framing: Framing, hop: Hop, rules: FieldRules = _AS_IT_IS
+) -> bytes:
     """The head that goes to the backend, end of head included."""
     ends_here = _ends_here(head.fields)
-    kept: dict[bytes, list[bytes]] = {}
+    sent: dict[bytes, list[bytes]] = {}
     out = [b"%s %s HTTP/1.1" % (head.method.encode("ascii"), head.target.encode("ascii"))]
     out.append(b"Host: " + hop.host)
     for name, value in head.fields:
         lower = name.lower()
-        if lower in _REWRITTEN_UP or lower in ends_here:
-            kept.setdefault(lower, []).append(value)
-        elif (
-            lower in _DROPPED_UP
-            or _SAFE_NAME.match(name) is None
-            or (lower == b"forwarded" and not hop.trusted)
-        ):
-            continue
-        else:
+        if lower in REWRITTEN_UP or (lower == b"forwarded" and hop.trusted):
+            sent.setdefault(lower, []).append(value)
+        elif lower not in ends_here and rules.passes(name, trusted=hop.trusted):
             out.append(name + b": " + value)
-    if not kept.keys().isdisjoint(_CONDITIONAL):
-        out.extend(_conditional(kept, ends_here, head))
-    out.extend(_forwarded(kept if hop.trusted else {}, hop))
-    out.append(b"Via: 1.%d %s" % (head.minor, PSEUDONYM))
+    if expects_continue(head, framing):
+        out.append(b"Expect: 100-continue")
+    out.extend(
+        b"Max-Forwards: " + _one_less(value, head.method) for value in sent.get(b"max-forwards", ())
+    )
+    # RFC 9110 10.1.4: trailers pass both ways here, so whoever wants them may say so.
+    if head.minor >= 1 and b"trailers" in tokens(sent.get(b"te", [])):
+        out.append(b"TE: trailers\r\nConnection: TE")
+    out.extend(forwarding_fields(sent, hop))
+    out.append(b"Via: 1.%d %s" % (head.minor, rules.pseudonym))
     out.extend(_framing_lines(framing))
     return b"\r\n".join(out) + b"\r\n\r\n"
 
 
-def _conditional(
-    sent: dict[bytes, list[bytes]], ends_here: frozenset[bytes], head: RequestHead
-) -> list[bytes]:
-    """The fields that go on as they are, changed, or not at all, as the request is."""
-    out: list[bytes] = []
-    # HTTP/1.0 has no interim answers, so an expectation of one must be ignored (RFC 9110 10.1.1).
-    if head.minor >= 1 and b"expect" not in ends_here:
-        out.extend(b"Expect: " + value for value in sent.get(b"expect", ()))
-    if b"max-forwards" not in ends_here:
-        forwards = sent.get(b"max-forwards", ())
-        out.extend(b"Max-Forwards: " + _one_less(value, head.method) for value in forwards)
-    return out
-
-
 def _one_less(value: bytes, method: str) -> bytes:
     """RFC 9110 7.6.2: every intermediary of an OPTIONS takes one away; others leave it alone."""
-    if method != "OPTIONS" or not value.isdigit() or len(value) > _FORWARDS_DIGITS_MAX:
-        return value
-    return b"%d" % max(int(value) - 1, 0)
-
-
-def _forwarded(sent: dict[bytes, list[bytes]], hop: Hop) -> list[bytes]:
-    """The fields that tell the backend of the client; `sent` is what a trusted proxy said."""
-    chain = b", ".join([*filter(None, sent.get(b"x-forwarded-for", [])), hop.client])
-    return [
-        b"X-Forwarded-For: " + chain,
-        b"X-Forwarded-Proto: " + sent.get(b"x-forwarded-proto", [hop.scheme])[0],
-        b"X-Forwarded-Host: " + sent.get(b"x-forwarded-host", [hop.host])[0],
-        b"X-Real-IP: " + sent.get(b"x-real-ip", [hop.client])[0],
-        b"X-Request-ID: " + hop.request_id,
-    ]
+    return b"%d" % (int(value) - 1) if method == "OPTIONS" else value
 
 
 def response_bytes(
@@ -191,7 +78,7 @@ def response_bytes(
     out = [b"HTTP/1.1 %d %s" % (head.status, head.reason)]
     for name, value in head.fields:
         lower = name.lower()
-        if lower not in _REWRITTEN_DOWN and lower not in ends_here:
+        if lower not in REWRITTEN_DOWN and lower not in ends_here:
             out.append(name + b": " + value)
     out.append(b"Via: 1.%d %s" % (head.minor, PSEUDONYM))
     if not head.interim:
@@ -219,14 +106,7 @@ def head_length_of(head: ResponseHead, method: str) -> bytes | None:
 def trailer_bytes(trailers: Fields) -> bytes:
     """The end of a chunked body, with the trailers that may pass."""
     out = [b"0"]
-    for name, value in trailers:
-        lower = name.lower()
-        if not (
-            lower in _NOT_IN_TRAILERS
-            or lower.startswith(_NOT_IN_TRAILERS_PREFIXES)
-            or _SAFE_NAME.match(name) is None
-        ):
-            out.append(name + b": " + value)
+    out.extend(name + b": " + value for name, value in trailers if may_trail(name))
     return b"\r\n".join(out) + b"\r\n\r\n"
 
 

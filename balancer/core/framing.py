@@ -54,6 +54,20 @@ def request_framing(head: RequestHead) -> Framing:
     return Framing(BodyKind.LENGTH, _length(lengths, 400)) if lengths else NO_BODY
 
 
+def expects_continue(head: RequestHead, framing: Framing) -> bool:
+    """Whether the client holds its body back until it is told to go on (RFC 9110 10.1.1).
+
+    What HTTP/1.0 expects, or who sends no body, is to be ignored. BadMessage 417: nobody knows any
+    other expectation, and some readers look for this one within it.
+    """
+    sent = head.values(b"expect")
+    if not sent or head.minor == 0:
+        return False
+    if len(sent) > 1 or sent[0].lower() != b"100-continue":
+        raise BadMessage(417, "nothing but 100-continue can be expected here")
+    return framing.kind is BodyKind.CHUNKED or framing.length > 0
+
+
 def response_framing(head: ResponseHead, method: str) -> Framing:
     """Frame the body of the answer to a `method` request; BadMessage 502 where it is not plain."""
     lengths, codings = head.values(b"content-length"), head.values(b"transfer-encoding")

@@ -13,10 +13,14 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 
 
 class BadMessage(Exception):
-    """A message that breaks the rules: the status to answer with and a sentence for its sender."""
+    """A message that breaks the rules: the status to answer with and a sentence for its sender.
 
-    def __init__(self, status: int, sentence: str) -> None:
+    `proxy_error` is an RFC 9209 2.3 error type.
+    """
+
+    def __init__(self, status: int, sentence: str, proxy_error: str = "http_request_error") -> None:
         super().__init__(sentence)
+        self.proxy_error = proxy_error
         self.status = status
         self.sentence = sentence
 

@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from balancer.core.fields import PSEUDONYM
+from balancer.core.field_names import PSEUDONYM
 from balancer.core.message import RequestHead
 
 REASONS: Mapping[int, str] = {
+    200: "OK",
     400: "Bad Request",
     404: "Not Found",
     405: "Method Not Allowed",
@@ -15,6 +16,7 @@ REASONS: Mapping[int, str] = {
     413: "Content Too Large",
     414: "URI Too Long",
     429: "Too Many Requests",
+    417: "Expectation Failed",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     501: "Not Implemented",
@@ -22,7 +24,10 @@ REASONS: Mapping[int, str] = {
     503: "Service Unavailable",
     504: "Gateway Timeout",
     505: "HTTP Version Not Supported",
+    508: "Loop Detected",
 }
+# RFC 9110 9.3.7 and 15.5.6.
+TELLS_METHODS = frozenset({200, 405})
 ALLOWED = b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 
 
@@ -30,12 +35,14 @@ ALLOWED = b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"
 class Reply:
     """What to say: `proxy_error` is an RFC 9209 2.3 error type, a client's own mistake by default.
 
+    None: nothing went wrong.
+
     `retry_after_s` is told with 503 only.
     """
 
     status: int
     sentence: str
-    proxy_error: str = "http_request_error"
+    proxy_error: str | None = "http_request_error"
     retry_after_s: int | None = None
 
 
@@ -74,13 +81,14 @@ def reply_bytes(
         b"Date: " + date,
         b"X-Request-ID: " + request_id,
     ]
-    out.append(
-        b'Proxy-Status: %s; error=%s; details="%s"'
-        % (PSEUDONYM, reply.proxy_error.encode(), _quoted(reply.sentence))
-    )
+    if reply.proxy_error is not None:
+        out.append(
+            b'Proxy-Status: %s; error=%s; details="%s"'
+            % (PSEUDONYM, reply.proxy_error.encode(), _quoted(reply.sentence))
+        )
     if reply.retry_after_s is not None and reply.status == 503:
         out.append(b"Retry-After: %d" % reply.retry_after_s)
-    if reply.status == 405:
+    if reply.status in TELLS_METHODS:
         out.append(b"Allow: " + ALLOWED)
     if close:
         out.append(b"Connection: close")

@@ -8,7 +8,8 @@ import ipaddress
 import re
 from dataclasses import replace
 
-from balancer.core.fields import FOR_ALL_RECIPIENTS, nominated
+from balancer.core.field_names import FOR_ALL_RECIPIENTS
+from balancer.core.fields import nominated
 from balancer.core.message import BadMessage, RequestHead
 
 # RFC 9110 9.1: methods are case-sensitive, and all that there are have no other letters; nginx
@@ -24,6 +25,8 @@ _ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)\Z", re.IGNORECASE | re.DOTALL)
 _SECURE = re.compile(r"https:", re.IGNORECASE)
 # RFC 3986 2.1. Decoders differ on what is not so, %u002e for one; in a query it is data.
 _BAD_ESCAPE = re.compile(r"[^?%]*+(?:%[0-9A-Fa-f]{2}[^?%]*+)*+%")
+# RFC 9110 7.6.2, as far as anybody counts.
+_FORWARDS = re.compile(rb"[0-9]{1,9}\Z")
 # Who asks, from where, and how its body is read. RFC 9110 has each sent once; of two, some believe
 # the first and some the last.
 SENT_ONCE = frozenset({b"authorization", b"content-type", b"origin"})
@@ -55,8 +58,16 @@ def _check_method(head: RequestHead) -> None:
         raise BadMessage(400, "a method is a word of capital letters")
     if head.method in TUNNELS:
         raise BadMessage(405, f"{head.method} is not served here")
-    if head.method == "OPTIONS" and b"0" in head.values(b"max-forwards"):
-        raise BadMessage(501, "Max-Forwards is used up, and only backends know their options")
+    forwards = head.values(b"max-forwards") if head.method == "OPTIONS" else []
+    if len(forwards) > 1 or not all(map(_FORWARDS.match, forwards)):
+        raise BadMessage(400, "Max-Forwards is not one plain number")
+
+
+def ends_here(head: RequestHead) -> bool:
+    """Whether a canonical request may go no further, so that the answer is ours (RFC 9110 7.6.2)."""
+    return head.method == "OPTIONS" and any(
+        not int(value) for value in head.values(b"max-forwards")
+    )
 
 
 def _check_fields(head: RequestHead) -> None:

@@ -59,9 +59,9 @@ class Arrival:
     def scheme(self) -> bytes:
         return self.rules.scheme
 
-    def forwarding_lines(self) -> bytes:
+    def forwarding_lines(self, pseudonym: bytes) -> bytes:
         """What every plain request of this connection is told to have come by."""
-        return forwarding_lines(self.client.encode("ascii", "replace"), self.scheme)
+        return forwarding_lines(self.client.encode("ascii", "replace"), self.scheme, pseudonym)
 
 
 def arrival_of(rules: ListenerRules, peer: object, local: object) -> Arrival:

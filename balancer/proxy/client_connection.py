@@ -62,7 +62,7 @@ class ClientConnection(PlainClient):
         self.now = trio.lowlevel.current_clock().current_time
         self.arrival = arrival
         self.address = arrival.client
-        self.hop_lines = arrival.forwarding_lines()
+        self.hop_lines = arrival.forwarding_lines(service.fields.pseudonym)
         self.pending = b""
         self.begun = None
         self._requests = 0
@@ -178,16 +178,16 @@ class ClientConnection(PlainClient):
 
     async def _begin(self) -> bool:
         """Take what comes before HTTP; whether HTTP comes."""
-        arrival = self.arrival
+        service, arrival = self.service, self.arrival
         try:
-            self.sock = await begin(self.service, self.sock, self.waiter, arrival)
+            self.sock = await begin(service, self.sock, self.waiter, arrival)
         except TurnedAway as exc:
-            self.service.turned_away(arrival.rules.bind, arrival.client, str(exc))
+            service.turned_away(arrival.rules.bind, arrival.client, str(exc))
             return False
         except (OSError, Interrupted, PeerClosed):
             return False
         self.address = arrival.client
-        self.hop_lines = arrival.forwarding_lines()
+        self.hop_lines = arrival.forwarding_lines(service.fields.pseudonym)
         return True
 
     def _own_what_has_begun(self) -> None:

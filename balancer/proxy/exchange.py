@@ -10,11 +10,12 @@ import trio
 
 from balancer.core import outcome, retry
 from balancer.core.backend import BackendView
-from balancer.core.fields import Hop, request_bytes, request_id_of
-from balancer.core.framing import request_framing, wants_keep_alive
+from balancer.core.fields import refuse_loop, request_bytes
+from balancer.core.forwarding import Hop, client_of, request_id_of
+from balancer.core.framing import expects_continue, request_framing, wants_keep_alive
 from balancer.core.message import IDEMPOTENT, BadMessage, RequestHead
 from balancer.core.replies import Reply
-from balancer.core.request_rules import canonical
+from balancer.core.request_rules import canonical, ends_here
 from balancer.core.routes import AmbiguousPath, NoRoute
 from balancer.core.upgrades import offer_of, with_upgrade
 from balancer.proxy.attempt import go_on, run_attempt
@@ -26,6 +27,10 @@ from balancer.proxy.request_body import RequestBody
 from balancer.telemetry.record import AttemptRecord
 from balancer.wire.h11_heads import parse_request_head
 from healthcheck.core.verdict import Evidence
+
+FINAL_RECIPIENT = Reply(
+    status=200, sentence="answered here, as Max-Forwards says", proxy_error=None
+)
 
 
 async def serve_exchange(exchange: Exchange, raw: bytes) -> bool:
@@ -77,11 +82,16 @@ async def apologise(exchange: Exchange) -> bool:
 async def _answer(exchange: Exchange, raw: bytes) -> None:
     try:
         head = _understand(exchange, raw)
-        pool = _route(exchange, head)
         exchange.body.take_arrived()
+        if ends_here(head):
+            await exchange.reply(FINAL_RECIPIENT)
+            return
+        pool = _route(exchange, head)
     except BadMessage as exc:
         exchange.keep_alive = False
-        await exchange.reply(Reply(status=exc.status, sentence=exc.sentence))
+        await exchange.reply(
+            Reply(status=exc.status, sentence=exc.sentence, proxy_error=exc.proxy_error)
+        )
         return
     if pool is None:
         await exchange.reply(
@@ -110,7 +120,9 @@ def _understand(exchange: Exchange, raw: bytes) -> RequestHead:
     record = exchange.record
     record.method, record.target, record.minor = head.method, head.target, head.minor
     record.host = host or ""
-    trusted = exchange.service.trusts(record.client)
+    service, peer = exchange.service, exchange.arrival.client
+    trusted = service.trusts(peer)
+    record.client = client_of(head, peer, service.trusts)
     exchange.request_id = request_id_of(head, trusted=trusted, made=exchange.made_id)
     record.request_id = exchange.request_id.decode("ascii")
     exchange.keep_alive = (
@@ -118,19 +130,26 @@ def _understand(exchange: Exchange, raw: bytes) -> RequestHead:
         and not exchange.service.draining
         and record.began < exchange.leaves_at
     )
-    exchange.expects_continue = bool(head.minor and head.values(b"expect"))
+    refuse_loop(head, service.fields.pseudonym)
+    exchange.expects_continue = expects_continue(head, framing)
     limits.check_body(framing.length)
     exchange.body = RequestBody(exchange.buffer, framing, limits)
-    hop = Hop(
-        client=record.client.encode("ascii", "replace"),
+    hop = _hop(exchange, host, trusted=trusted)
+    exchange.upstream_head = request_bytes(head, framing, hop, service.fields)
+    return head
+
+
+def _hop(exchange: Exchange, host: str | None, *, trusted: bool) -> Hop:
+    arrival = exchange.arrival
+    return Hop(
+        peer=arrival.client.encode("ascii", "replace"),
+        client=exchange.record.client.encode("ascii", "replace"),
         trusted=trusted,
-        scheme=exchange.arrival.scheme,
+        scheme=arrival.scheme,
         # HTTP/1.0 may name no host: then it is the address that the client connected to.
-        host=(host or exchange.arrival.local).encode("latin-1"),
+        host=(host or arrival.local).encode("latin-1"),
         request_id=exchange.request_id,
     )
-    exchange.upstream_head = request_bytes(head, framing, hop)
-    return head
 
 
 def _route(exchange: Exchange, head: RequestHead) -> Pool | None:

@@ -62,7 +62,7 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
     """
     service = client.service
     allowed = service.limits
-    request = plain_request(data, allowed.head_bytes_max)
+    request = plain_request(data, allowed.head_bytes_max, service.fields.allowed)
     if (
         request is None
         or request.length > allowed.body_bytes_max

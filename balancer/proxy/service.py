@@ -7,6 +7,7 @@ from typing import Protocol
 
 from balancer.core.backend import BackendId, BackendView
 from balancer.core.client_limits import NO_LIMIT, ClientLimits
+from balancer.core.field_names import FieldRules
 from balancer.core.routes import RouteTable
 from balancer.core.tunnels import Leave
 from balancer.proxy.faults import Stopped
@@ -77,6 +78,7 @@ class Service:
     routes: RouteTable
     pools: dict[str, Pool]
     trusts: Callable[[str], bool]
+    fields: FieldRules
     targets: Callable[[BackendId], tuple[Target, ...]]
     access: Callable[[ExchangeRecord], None]
     crashed: Callable[[str, Exception], None]

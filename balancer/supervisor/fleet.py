@@ -5,29 +5,28 @@ pools are is for `pools`; when settings change is for `reloading`.
 """
 
 import signal
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import trio
 
 from balancer.config.settings import Settings
+from balancer.core.field_names import pseudonym_of
 from balancer.core.snapshot import PoolSnapshot
-from balancer.supervisor.crew import Crew
 from balancer.supervisor.events import EventKind, EventLog
 from balancer.supervisor.listeners import CannotListen
 from balancer.supervisor.listening import Listening
-from balancer.supervisor.planning import plan_of, pool_news
+from balancer.supervisor.planning import Alike, plan_of, pool_news
 from balancer.supervisor.pools import Pools
 from balancer.supervisor.reload_plan import ReloadPlan
 from balancer.supervisor.rows import NoRow
 from balancer.supervisor.slots import Process, Slot
+from balancer.supervisor.surroundings import Surroundings
 from balancer.supervisor.workers import Workers
 from balancer.telemetry.logs import get_logger
-from balancer.wire.network import Network, Sock
 from balancer.worker.messages import (
     Drain,
     LetGo,
-    LogPlan,
     Plan,
     Reopen,
     Reported,
@@ -36,31 +35,26 @@ from balancer.worker.messages import (
 
 
 class Fleet:
-    """Implements what reloading, pools and workers each ask of whoever serves clients.
-
-    `processors`: how many workers `auto` is. `sockets`: those that were open before us.
-    """
+    """Implements what reloading, pools and workers each ask of whoever serves clients."""
 
     def __init__(
         self,
         settings: Settings,
         pools: Pools,
         events: EventLog,
-        crew: Crew,
-        *,
-        network: Network,
-        sockets: Mapping[SocketKey, Sock],
-        processors: int,
-        log: Callable[[Settings], LogPlan],
+        around: Surroundings,
     ) -> None:
         self.settings = settings
         self._pools = pools
         self._events = events
-        self._processors = processors
-        self._log = log
-        self._listening = Listening(network, sockets)
+        self._processors = around.processors
+        self._log = around.log
+        # No other instance has it: two on one host differ in their name, two of one name in time.
+        self._pseudonym = pseudonym_of(f"{around.name} {around.wall()}")
+        self._listening = Listening(around.network, around.sockets)
         self._leaving: frozenset[SocketKey] = frozenset()
         self._told: dict[str, PoolSnapshot] = {}
+        crew = around.crew
         self.workers = Workers(self, crew.board, crew.memory, crew.launch, crew.lives)
 
     # ---- starting
@@ -189,10 +183,9 @@ class Fleet:
             self._told,
             number=number,
             slot=slot,
-            workers=len(self.workers.slots),
             sockets=self._wanted(),
             leaving=self._leaving,
-            log=self._log(self.settings),
+            alike=Alike(len(self.workers.slots), self._pseudonym, self._log(self.settings)),
         )
 
     def sockets(self) -> Mapping[SocketKey, object]:

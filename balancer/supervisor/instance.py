@@ -60,16 +60,7 @@ class Instance:
             cells=Cells(around.crew.board),
         )
         self.orders = Orders(ledger, self.pools, around.store, self.events)
-        self.fleet = Fleet(
-            settings,
-            self.pools,
-            self.events,
-            around.crew,
-            network=around.network,
-            sockets=around.sockets,
-            processors=around.processors,
-            log=around.log,
-        )
+        self.fleet = Fleet(settings, self.pools, self.events, around)
         self.accepting = trio.Event()
         self.ending = Ending(
             limit_s=lambda: self.fleet.settings.shutdown_timeout, events=self.events

@@ -5,11 +5,13 @@ Plain: everything comes in, and nothing is sent here.
 
 import math
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 from balancer.config.client_settings import Client
 from balancer.config.pool_settings import Pool as PoolSettings
 from balancer.config.settings import Listener, Log, Settings
 from balancer.core.client_limits import NO_LIMIT, ClientLimits
+from balancer.core.field_names import FieldRules
 from balancer.core.places import share
 from balancer.core.snapshot import PoolSnapshot
 from balancer.core.tunnels import TunnelLimits
@@ -19,16 +21,23 @@ from balancer.supervisor.slots import Slot
 from balancer.worker.messages import LogPlan, Plan, PoolNews, PoolPlan, RoutePlan, SocketKey
 
 
+class Alike(NamedTuple):
+    """What is the same for every worker of an instance, beside its settings."""
+
+    workers: int
+    pseudonym: bytes
+    log: LogPlan
+
+
 def plan_of(
     settings: Settings,
     snapshots: Mapping[str, PoolSnapshot],
     *,
     number: int,
     slot: Slot,
-    workers: int,
     sockets: Collection[SocketKey],
     leaving: Collection[SocketKey],
-    log: LogPlan,
+    alike: Alike,
 ) -> Plan:
     """All that one worker is to be."""
     return Plan(
@@ -37,8 +46,14 @@ def plan_of(
         row=slot.row,
         limits=client_limits(settings.client),
         in_flight_max=settings.max_in_flight,
-        listeners=tuple(_rules_of(listener, settings, workers) for listener in settings.listeners),
+        listeners=tuple(
+            _rules_of(listener, settings, alike.workers) for listener in settings.listeners
+        ),
         trusted_proxies=settings.trusted_proxies,
+        fields=FieldRules(
+            pseudonym=alike.pseudonym,
+            allowed=frozenset(name.encode("ascii") for name in settings.client.allow_fields),
+        ),
         routes=tuple(
             RoutePlan(route.host, route.path, route.pool) for route in settings.routes_in_effect
         ),
@@ -53,7 +68,7 @@ def plan_of(
         sockets=tuple(sockets),
         leaving=tuple(leaving),
         accept=slot.accepts,
-        log=log,
+        log=alike.log,
         orphan_s=settings.orphan_timeout,
         shutdown_s=settings.shutdown_timeout,
     )

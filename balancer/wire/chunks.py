@@ -5,7 +5,7 @@ Extensions are dropped, sizes are written anew, trailers are kept apart for the 
 
 import re
 
-from balancer.core.fields import REFUSED_IN_TRAILERS
+from balancer.core.field_names import REFUSED_IN_TRAILERS
 from balancer.core.message import TOKEN, BadMessage, Fields
 from balancer.wire.h11_heads import FIELDS_MAX, parse_trailer_line
 

@@ -10,11 +10,18 @@ characters and never given back, so a pattern reads each byte a bounded number o
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import groupby
 from typing import NamedTuple, TypeAlias
 
-from balancer.core.fields import NEVER_COPIED_DOWN, NEVER_COPIED_UP, PSEUDONYM
+from balancer.core.field_names import (
+    CLAIM_PREFIX,
+    CLAIMS,
+    OBEYED,
+    PSEUDONYM,
+    REWRITTEN_DOWN,
+    REWRITTEN_UP,
+)
 from balancer.core.framing import BODILESS, LENGTH_DIGITS_MAX
 from balancer.core.message import IDEMPOTENT
 from balancer.core.request_rules import HOST_NAME, SENT_ONCE
@@ -92,9 +99,9 @@ def _first(group: int) -> bytes:
     return rb"(?(%d)(?!))" % group
 
 
-def _head(start: bytes, special: Iterable[bytes], name: bytes, *lines: bytes) -> re.Pattern[bytes]:
+def _head(start: bytes, special: bytes, name: bytes, *lines: bytes) -> re.Pattern[bytes]:
     """A start line, then fields: of a `name` that is not special, or one of `lines`."""
-    plain = rb"(?!(?:%b):)%b:%b" % (_any_of(special), name, _VALUE)
+    plain = rb"(?!(?:%b):)%b:%b" % (special, name, _VALUE)
     return re.compile(
         rb"%b(?:\r\n(?:%b)){0,%d}\r\n\r\n" % (start, b"|".join((plain, *lines)), FIELDS_MAX)
     )
@@ -131,10 +138,15 @@ _METHODS = {
 # These ask for something of us, so they are not merely dropped.
 _JUDGED_UP = frozenset({b"transfer-encoding", b"expect", b"te", b"upgrade", b"max-forwards"})
 _READ_UP = frozenset({b"host", b"content-length", b"connection"})
-_CUT_UP = rb"%b|%b" % (_any_of(NEVER_COPIED_UP - _JUDGED_UP - _READ_UP), _ODD_NAME)
+_CLAIM = rb"(?i:%b)[%b]*+" % (CLAIM_PREFIX, _SAFE)
+_NEVER_COPIED = {
+    name for name in REWRITTEN_UP | CLAIMS | OBEYED if not name.startswith(CLAIM_PREFIX)
+}
+_CUT_UP = rb"%b|%b|%b" % (_any_of(_NEVER_COPIED - _JUDGED_UP - _READ_UP), _CLAIM, _ODD_NAME)
 _REQUEST = _head(
     rb"(%b) (%b) HTTP/1\.1" % (b"|".join(_METHODS), _TARGET),
-    NEVER_COPIED_UP | _JUDGED_UP | _NAMED_BY_OPTION | SENT_ONCE,
+    rb"%b|%b"
+    % (_any_of(_NEVER_COPIED | _JUDGED_UP | _NAMED_BY_OPTION | SENT_ONCE | {b"via"}), _CLAIM),
     rb"[%b]++" % _SAFE,
     rb"[Hh](?i:ost):\x20?+%b(%b)" % (_first(3), _HOST),
     rb"%b(%b)" % (_first(4), _CONNECTION),
@@ -143,21 +155,24 @@ _REQUEST = _head(
         rb"%b(%b:)%b" % (_first(group), _any_of([name]), _VALUE)
         for group, name in enumerate(sorted(SENT_ONCE), start=7)
     ),
+    # One that may name us could be a loop.
+    rb"[Vv](?i:ia):(?![^\r]*%b)%b" % (PSEUDONYM, _VALUE),
     rb"((?:%b):)%b" % (_CUT_UP, _VALUE),
 )
 _NOT_UP = re.compile(_DROPPED_LINE % (rb"[Cc](?i:onnection)|" + _CUT_UP))
 
 
-def plain_request(data: Data, limit: int) -> PlainRequest | None:
+def plain_request(data: Data, limit: int, allowed: Collection[bytes] = ()) -> PlainRequest | None:
     """The request whose head `data` begins with, of at most `limit` bytes.
 
-    None where it is longer, not plain, or not all there.
+    None where it is longer, not plain, or not all there; and where it has fields that are dropped,
+    if any of those are `allowed`.
     """
     head = _REQUEST.match(data, 0, limit)
     if head is None:
         return None
     method_sent, target, host, connection, close, length, _, _, _, dropped = head.groups()
-    if host is None:
+    if host is None or (dropped is not None and allowed):
         return None
     method = _METHODS[method_sent]
     return PlainRequest(
@@ -172,11 +187,11 @@ def plain_request(data: Data, limit: int) -> PlainRequest | None:
     )
 
 
-def forwarding_lines(client: bytes, scheme: bytes) -> bytes:
+def forwarding_lines(client: bytes, scheme: bytes, pseudonym: bytes) -> bytes:
     """What is said of every request of one connection: who its client is, and by what it came."""
     return (
         b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Real-IP: %b\r\nVia: 1.1 %b"
-        b"\r\nX-Request-ID: " % (client, scheme, client, PSEUDONYM)
+        b"\r\nX-Request-ID: " % (client, scheme, client, pseudonym)
     )
 
 
@@ -189,10 +204,10 @@ def forwarded_request(plain: PlainRequest, lines: bytes, request_id: bytes) -> b
 
 _STATUSES = {b"%d" % status: status for status in range(200, 600)}
 _READ_DOWN = frozenset({b"content-length", b"transfer-encoding", b"connection"})
-_CUT_DOWN = _any_of(NEVER_COPIED_DOWN - _READ_DOWN)
+_CUT_DOWN = _any_of(REWRITTEN_DOWN - _READ_DOWN)
 _RESPONSE = _head(
     rb"HTTP/1\.1 ([2-5][0-9][0-9]) [\t\x20-\x7e\x80-\xff]*+",
-    NEVER_COPIED_DOWN | _NAMED_BY_OPTION | {b"date"},
+    _any_of(REWRITTEN_DOWN | _NAMED_BY_OPTION | {b"date"}),
     rb"[%b]++" % _TCHAR,
     rb"([Dd])(?i:ate):%b" % _VALUE,
     rb"[Cc](?i:ontent-length):\x20?+%b(%b)" % (_first(3), _LENGTH),

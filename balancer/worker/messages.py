@@ -11,6 +11,7 @@ import msgspec
 
 from balancer.core.backend import BackendId, BackendView
 from balancer.core.client_limits import ClientLimits
+from balancer.core.field_names import FieldRules
 from balancer.proxy.pool import PoolLimits
 from balancer.proxy.service import ListenerRules
 from healthcheck.core.verdict import Evidence
@@ -85,6 +86,7 @@ class Plan(Message, frozen=True):
     in_flight_max: int
     listeners: tuple[ListenerRules, ...]
     trusted_proxies: tuple[str, ...]
+    fields: FieldRules
     routes: tuple[RoutePlan, ...]
     pools: tuple[PoolPlan, ...]
     sockets: tuple[SocketKey, ...]

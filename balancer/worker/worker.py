@@ -67,6 +67,7 @@ class Worker:
             routes=RouteTable(plan.routes),
             pools={},
             trusts=trusting(plan.trusted_proxies),
+            fields=plan.fields,
             targets=self.names.targets,
             access=access,
             crashed=self._crashed,
@@ -91,6 +92,7 @@ class Worker:
         kept = {bind: rules for bind, rules in service.listeners.items() if bind in held}
         service.listeners = kept | {rules.bind: rules for rules in plan.listeners}
         service.trusts = trusting(plan.trusted_proxies)
+        service.fields = plan.fields
         service.routes = RouteTable(plan.routes)
         for pool in plan.pools:
             self._views[pool.news.name] = {}

@@ -195,6 +195,9 @@ WRONG = [
     (GOOD + f'[admin]\nsocket = "/{"x" * 107}"', "at most 107 bytes, this one has 108"),
     (GOOD + '[admin]\nhealth = "unix:/x"', "expected an IP address and port"),
     (GOOD + '[log]\naccess = ""', "expected the path of a file"),
+    (GOOD + '[client]\nallow_fields = ["X_Real-IP"]', "backends take it for 'x-real-ip'"),
+    (GOOD + '[client]\nallow_fields = ["Cookie"]', "'Cookie' is never dropped"),
+    (GOOD + '[client]\nallow_fields = ["a b"]', "is no header name"),
     # ---- contradictions ----
     (REQUIRED, "nobody may send them"),
     (REQUIRED + "proxy_protocol_from = []", "nobody may send them"),

@@ -21,10 +21,11 @@ def first_length(head: RequestHead | ResponseHead, *_: str) -> Framing:
     return Framing(BodyKind.LENGTH, int(lengths[0])) if lengths else NO_BODY
 
 
-H11, RULES, FIELDS = (
+H11, RULES, FIELDS, NAMES = (
     "balancer.wire.h11_heads",
     "balancer.core.request_rules",
     "balancer.core.fields",
+    "balancer.core.field_names",
 )
 # fmt: off
 PLANTED: list[tuple[str, dict[str, object]]] = [
@@ -38,12 +39,12 @@ PLANTED: list[tuple[str, dict[str, object]]] = [
     ("absolute form and another Host",     {f"{RULES}._without_default_port": lambda host: ""}),
     ("Connection names what is for everybody", {f"{RULES}.FOR_ALL_RECIPIENTS": frozenset()}),
     ("Connection names what is for this hop", {f"{FIELDS}._ends_here": lambda fields: frozenset()}),
-    ("names that CGI folds",               {f"{FIELDS}._SAFE_NAME": ANYTHING}),
+    ("names that CGI folds",               {f"{NAMES}._SAFE_NAME": ANYTHING}),
     ("who asks, said twice",               {f"{RULES}.SENT_ONCE": frozenset()}),
-    ("an upgrade to h2c",                  {f"{FIELDS}._REWRITTEN_UP": frozenset({b"host", b"connection"}), f"{FIELDS}._ends_here": lambda fields: frozenset()}),
+    ("an upgrade to h2c",                  {f"{FIELDS}.REWRITTEN_UP": frozenset({b"host", b"connection"}), f"{FIELDS}._ends_here": lambda fields: frozenset()}),
     ("a chunk size that is none",          {"balancer.wire.chunks._SIZE_LINE": re.compile(rb"(\s*[0-9A-Fa-f]{1,15}\s*)((?:;.*)?)\Z")}),
     ("trailers that frame or route",       {"balancer.wire.chunks.REFUSED_IN_TRAILERS": frozenset()}),
-    ("trailers of others' business",       {f"{FIELDS}._NOT_IN_TRAILERS": frozenset()}),
+    ("trailers of others' business",       {f"{NAMES}._NOT_IN_TRAILERS": frozenset()}),
 ]
 PLANTED_DOWN: list[tuple[str, dict[str, object]]] = [
     ("a length beside chunks",             {f"{H11}.response_framing": first_length, "tests.fuzz.edge.response_framing": first_length}),
@@ -51,7 +52,7 @@ PLANTED_DOWN: list[tuple[str, dict[str, object]]] = [
     ("a folded line",                      {f"{H11}._FIELD_LINES": LINES}),
     ("a flood of interim answers",         {"tests.fuzz.edge.INTERIM_MAX": 100}),
     ("bytes behind a head without a body", {"balancer.core.framing.BODILESS": frozenset()}),
-    ("fields of the other hop",            {f"{FIELDS}._REWRITTEN_DOWN": frozenset({b"content-length"})}),
+    ("fields of the other hop",            {f"{FIELDS}.REWRITTEN_DOWN": frozenset({b"content-length"})}),
     ("trailers that frame or route",       {"balancer.wire.chunks.REFUSED_IN_TRAILERS": frozenset()}),
 ]
 # fmt: on

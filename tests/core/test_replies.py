@@ -49,6 +49,18 @@ def test_a_reply_to_the_byte() -> None:
     )
 
 
+@pytest.mark.parametrize(("status", "tells"), [(200, True), (405, True), (400, False)])
+def test_which_methods_there_are_is_told_where_somebody_asks(status: int, tells: bool) -> None:
+    """RFC 9110 9.3.7 and 15.5.6."""
+    head, _ = said(Reply(status=status, sentence="why"), request(method="OPTIONS"))
+    assert bool(head.values(b"allow")) is tells
+
+
+def test_where_nothing_went_wrong_nothing_is_told_to_have() -> None:
+    head, _ = said(Reply(status=200, sentence="why", proxy_error=None))
+    assert head.values(b"proxy-status") == []
+
+
 @pytest.mark.parametrize("status", sorted(REASONS))
 @pytest.mark.parametrize("accept", [None, b"application/json"])
 def test_every_status_has_a_reason_and_its_true_length(status: int, accept: bytes | None) -> None:

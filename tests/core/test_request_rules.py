@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.core.message import BadMessage, Fields, RequestHead
-from balancer.core.request_rules import canonical
+from balancer.core.request_rules import canonical, ends_here
 
 A = (b"Host", b"a")
 
@@ -71,11 +71,35 @@ def test_options_of_a_path_is_about_that_path() -> None:
     assert canonical(head("http://a?x", A, method="OPTIONS"))[0].target == "/?x"
 
 
-def test_options_that_may_go_no_further_ends_here() -> None:
-    last = (b"Max-Forwards", b"0")
-    assert refused(head("/", A, last, method="OPTIONS")).status == 501
-    assert canonical(head("/", A, last, method="GET"))[1] == "a"
-    assert canonical(head("/", A, (b"Max-Forwards", b"1"), method="OPTIONS"))[1] == "a"
+@pytest.mark.parametrize(
+    ("method", "sent", "last"),
+    [
+        ("OPTIONS", b"0", True),
+        ("OPTIONS", b"000", True),
+        ("OPTIONS", b"1", False),
+        ("OPTIONS", b"010", False),
+        ("GET", b"0", False),
+        ("GET", b"x", False),
+    ],
+)
+def test_options_that_may_go_no_further_ends_here(method: str, sent: bytes, last: bool) -> None:
+    """RFC 9110 7.6.2."""
+    request, _ = canonical(head("/", A, (b"Max-Forwards", sent), method=method))
+    assert ends_here(request) is last
+    assert not ends_here(head("/", A, method=method))
+
+
+@pytest.mark.parametrize(
+    "sent", [(b"x",), (b"",), (b"-1",), (b"1, 0",), (b"9" * 10,), (b"1", b"1")]
+)
+def test_options_that_may_go_nobody_knows_how_far_is_refused(sent: tuple[bytes, ...]) -> None:
+    forwards = [(b"Max-Forwards", value) for value in sent]
+    assert refused(head("/", A, *forwards, method="OPTIONS")).status == 400
+
+
+@pytest.mark.parametrize("name", [b"expect", b"Max-Forwards"])
+def test_what_is_asked_of_every_recipient_is_no_option_of_a_connection(name: bytes) -> None:
+    assert refused(head("/", A, (b"Connection", name))).status == 400
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.head_readings import answer_is_plain, request_is_plain
+from tests.support.head_readings import answer_is_plain, both_ways, request_is_plain
 from tests.support.recorded_heads import ANSWERS, REQUESTS
 
 NAMES = [
@@ -149,3 +149,17 @@ def test_bending_leaves_enough_that_is_plain() -> None:
 def test_the_recorded_heads_are_many_and_different() -> None:
     assert len({re.sub(rb"\d", b"", recorded.raw) for recorded in REQUESTS}) >= 60
     assert len({recorded.raw for recorded in ANSWERS}) >= 30
+
+
+ESCAPES = st.from_regex(
+    rb"(?:[!$-$&->@-~\"]|%[0-9A-Fa-f]{2}){0,40}(?:\?[!\"$-~]{0,20})?", fullmatch=True
+)
+
+
+@given(ESCAPES)
+def test_every_octet_of_a_target_goes_on_as_it_came(rest: bytes) -> None:
+    """RFC 9110 4.2.3: who decodes, encodes or joins it decides for the origin what is the same."""
+    raw = head(b"GET /%b HTTP/1.1" % rest, [b"Host: a"])
+    assert request_is_plain(raw)
+    for sent in both_ways(raw):
+        assert sent.startswith(b"GET /%b HTTP/1.1\r\n" % rest)

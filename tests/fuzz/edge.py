@@ -8,7 +8,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar, cast
 
 from balancer.core.client_limits import ClientLimits
-from balancer.core.fields import Hop, head_length_of, request_bytes, response_bytes, trailer_bytes
+from balancer.core.field_names import PSEUDONYM
+from balancer.core.fields import head_length_of, request_bytes, response_bytes, trailer_bytes
+from balancer.core.forwarding import Hop
 from balancer.core.framing import (
     BodyKind,
     Framing,
@@ -124,7 +126,7 @@ def _next_request(buffer: bytearray, plainly: bool) -> Passed:
         came = bytes(buffer)
         del buffer[: plain.size]
         framing = Framing(BodyKind.LENGTH, plain.length)
-        head = forwarded_request(plain, forwarding_lines(CLIENT, b"http"), REQUEST_ID)
+        head = forwarded_request(plain, forwarding_lines(CLIENT, b"http", PSEUDONYM), REQUEST_ID)
         start = plain.method.encode(), plain.target.encode()
         keep_alive = plain.keep_alive
     else:
@@ -134,6 +136,7 @@ def _next_request(buffer: bytearray, plainly: bool) -> Passed:
         parsed, host = canonical(parse_request_head(_head(buffer, 431, check_request_line)))
         framing = request_framing(parsed)
         hop = Hop(
+            peer=CLIENT,
             client=CLIENT,
             trusted=False,
             scheme=b"http",

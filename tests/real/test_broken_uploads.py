@@ -6,6 +6,7 @@ import pytest
 
 from balancer.core.backend import BackendId
 from balancer.core.client_limits import ClientLimits
+from balancer.core.field_names import FieldRules
 from balancer.core.framing import BodyKind, Framing
 from balancer.core.routes import RouteTable
 from balancer.proxy.arrival import Arrival
@@ -34,6 +35,7 @@ def an_exchange(network: KernelNetwork, sock: Sock, buffer: bytearray) -> Exchan
         routes=RouteTable(()),
         pools={},
         trusts=lambda _client: False,
+        fields=FieldRules(),
         targets=lambda _backend: (),
         access=lambda _record: None,
         crashed=lambda _id, _exc: None,

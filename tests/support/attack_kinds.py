@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from hypothesis import strategies as st
 
-from balancer.core.fields import FOR_ALL_RECIPIENTS, REFUSED_IN_TRAILERS
+from balancer.core.field_names import FOR_ALL_RECIPIENTS, REFUSED_IN_TRAILERS
 from balancer.core.request_rules import SENT_ONCE
 from tests.support.attacks import (
     BAD_ENDS,

@@ -471,6 +471,12 @@ async def a_host_that_nobody_serves(talk: Talk) -> None:
     assert (await talk.client.get("/", host="nowhere.test")).status == 404
 
 
+@scenario(a=hello)
+async def options_that_may_go_no_further(talk: Talk) -> None:
+    await talk.asks("OPTIONS / HTTP/1.1\nHost: a.test\nMax-Forwards: 0")
+    assert (await talk.client.answer()).status == 200
+
+
 @scenario(a=echo)
 async def a_body_that_does_not_come(talk: Talk) -> None:
     await talk.asks("PUT / HTTP/1.1\nHost: a.test\nContent-Length: 9", b"abc")

@@ -112,11 +112,14 @@ async def test_who_is_not_trusted_is_turned_away_and_told_once(autojump_clock: M
         with structlog.testing.capture_logs() as lines:
             for _ in range(3):
                 client = await connected(play, "10.9.9.9")
-                assert await ended(client) == "end"
+                await client.send(HEADERS[0] + GET)
+                assert await ended(client) in ("end", "ConnectionResetError")
                 client.close()
         assert [(line["event"], line["listener"], line["client"]) for line in lines] == [
             ("connection.turned_away", "127.0.0.1:8081", "10.9.9.9")
         ]
+        assert "may send a PROXY header" in lines[0]["because"]
+        assert trio.current_time() < 1
         assert play.backends["a"].requests == []
         assert play.stage.worker.turned_away.count == 3
         await trio.sleep(1)
@@ -135,7 +138,9 @@ async def test_a_connection_without_its_header_is_closed_and_nothing_is_guessed(
             assert await ended(client) in ("end", "ConnectionResetError")
         assert [line["event"] for line in lines] == ["connection.turned_away"]
         assert (play.backends["a"].requests, play.stage.access) == ([], [])
-        assert play.stage.worker.service.connections == 0
+        service = play.stage.worker.service
+        assert service.connections == 0
+        assert not service.resting
 
 
 async def test_a_header_where_none_is_wanted_is_a_bad_request(autojump_clock: MockClock) -> None:
