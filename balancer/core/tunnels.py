@@ -66,10 +66,15 @@ NO_TUNNELS = TunnelLimits()
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Somebody leaves: since when, and by when all must be over."""
+    """Somebody leaves: since when, by when all must be over, and since when that is known."""
 
     since: float
     end: float = NEVER
+    told: float = 0.0
+
+    def sooner(self, now: float, limit_s: float) -> "Leave":
+        """The same, with another limit from now on."""
+        return Leave(self.since, now + limit_s, now)
 
 
 def closing_time(leave: Leave, drain_s: float, share: float) -> float:
@@ -78,7 +83,7 @@ def closing_time(leave: Leave, drain_s: float, share: float) -> float:
     All of them within a quarter of `drain_s` after it; where the time is shorter, so that the peers
     can still answer within it, and spread over a third of it at most.
     """
-    time_s = leave.end - leave.since
+    time_s = leave.end - leave.told
     last = leave.end - min(CLOSE_WAIT_S, time_s / 4)
     spread_s = min(drain_s * SPREAD, time_s / 3)
     begin = min(leave.since + drain_s, last - spread_s)

@@ -213,7 +213,7 @@ class Worker:
         """
         now, service = trio.current_time(), self.service
         service.draining = True
-        service.leave = Leave(service.leave.since if service.leave else now, now + limit_s)
+        service.leave = (service.leave or Leave(now)).sooner(now, limit_s)
         service.review_tunnels()
         self._patient = patient
         self._hurry.deadline = now + limit_s

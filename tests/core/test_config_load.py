@@ -176,6 +176,11 @@ WRONG = [
     (GOOD + HEALTH + 'headers = { "a b" = "x" }', "'a b' is no header name"),
     (GOOD + HEALTH + 'headers = { a = "x\\r\\ny" }', "cannot hold line breaks"),
     (GOOD + HEALTH + "headers = { a = 1 }", "pools.web.health.headers.a: expected text"),
+    (GOOD + 'tunnels.protocols = ["h2c"]', "'h2c' is never tunnelled"),
+    (GOOD + 'tunnels.protocols = ["HTTP/2.0"]', "'HTTP/2.0' is never tunnelled"),
+    (GOOD + 'tunnels.protocols = ["a b"]', "expected the name of a protocol"),
+    (GOOD + 'tunnels.protocols = ["echo/"]', "expected the name of a protocol"),
+    (GOOD + 'tunnels.idle_timeout = "8d"', "expected a duration from 1ms to 7d"),
     (GOOD + '[pools."a b"]', "a pool's name begins with a letter or digit"),
     (GOOD + '[[routes]]\npool = "web"\nhost = "a.com:80"', 'only the name counts here: "a.com"'),
     (GOOD + '[[routes]]\npool = "web"\nhost = "http://a.com/"', '"a.com"'),
@@ -341,3 +346,9 @@ def test_errors_of_options_name_the_option() -> None:
     assert listen.startswith("--listen: ':80' does not say on which address")
     assert missing == "--to: 'b': a port is missing; write b:8080"
     assert twice.startswith("--to: 'a:1' is there twice")
+
+
+def test_protocols_of_tunnels_are_kept_in_lower_case_as_they_are_compared() -> None:
+    settings = load_text(GOOD + 'tunnels.protocols = ["WebSocket", "SPDY/3.1"]', "edge.toml", {})
+    assert settings.pools["web"].tunnels.protocols == ("websocket", "spdy/3.1")
+    assert load_text(GOOD, "edge.toml", {}).pools["web"].tunnels.protocols == ("websocket",)

@@ -30,13 +30,15 @@ def lifetime(share: float = 0.5) -> Lifetime:
         (Leave(10), 100, 110, 135),
         (Leave(10), 0, 10, 10),
         # A stop has an end of its own: a third of its time, and two seconds for the answers.
-        (Leave(10, 22), 100, 16, 20),
+        (Leave(10, 22, 10), 100, 16, 20),
         (Leave(0, 4), 100, 3 - 4 / 3, 3),
         # The end is far away: as without one.
         (Leave(0, 1000), 100, 100, 125),
+        # It was set later: there is still time for each.
+        (Leave(0).sooner(500, 12), 1000, 506, 510),
         # It comes while they are being closed.
         (Leave(0, 110), 100, 83, 108),
-        (Leave(10, 10), 100, 10, 10),
+        (Leave(10, 10, 10), 100, 10, 10),
     ],
 )
 def test_closing_is_spread_over_a_time(
@@ -56,7 +58,7 @@ def test_closing_is_spread_over_a_time(
 def test_nobody_is_closed_before_it_began_or_after_it_is_over(
     since: float, length: float, drain_s: float, share: float
 ) -> None:
-    at = closing_time(Leave(since, since + length), drain_s, share)
+    at = closing_time(Leave(since, since + length, since), drain_s, share)
     assert since <= at
     assert at < NEVER
     room = min(CLOSE_WAIT_S, length / 4)

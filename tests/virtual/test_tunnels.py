@@ -292,6 +292,28 @@ async def test_a_backend_that_dies_while_the_client_sends_is_no_orderly_end(
         assert outcome(play)[1] == "echo broken by the backend"
 
 
+async def test_last_words_arrive_though_the_backend_takes_no_more(
+    autojump_clock: MockClock,
+) -> None:
+    """It has ended in order, and answers what still comes with a reset."""
+
+    async def closes(line: Line, request: Request) -> bool:
+        await line.send(switch("echo", request))
+        await line.receive()
+        await line.send(b"last words")
+        return False
+
+    async with scene({"a": closes}, pool=ECHO) as play:
+        client, _ = await ask(play)
+        for _ in range(5):
+            await client.send(b"more")
+            await trio.sleep(0.01)
+        assert await rest(client) == b"last words"
+        await play.settled()
+        assert outcome(play) == (101, "echo ended by the backend", "")
+        assert play.at_rest()
+
+
 async def test_a_client_that_leaves_is_noticed_though_the_backend_takes_nothing(
     autojump_clock: MockClock,
 ) -> None:

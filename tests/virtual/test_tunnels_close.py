@@ -4,9 +4,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.support.crew_scene import client_of
 from tests.support.edge_client import EdgeClient
 from tests.support.scene import Scene, config_for, scene
-from tests.support.tunnel_ends import ask, echoes, half_close, listens, read, rest, switch
+from tests.support.tunnel_ends import KEY, ask, echoes, half_close, listens, read, rest, switch
 from tests.support.virtual_backend import Line, Request
 
 DRAINS = 'tunnels = { protocols = ["websocket", "echo"], drain_timeout = "20s" }'
@@ -31,6 +32,17 @@ def answered(code: int = 1001) -> bytes:
     """The client's own close frame."""
     payload = code.to_bytes(2)
     return b"\x88\x82abcd" + bytes(octet ^ b"ab"[at] for at, octet in enumerate(payload))
+
+
+async def ask_of(play: Scene, slot: int) -> EdgeClient:
+    """A WebSocket in that worker."""
+    client = await client_of(play, slot)
+    await client.send(
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Key: %b\r\n\r\n" % KEY.encode()
+    )
+    assert (await client.answer()).status == 101
+    return client
 
 
 def outcomes(play: Scene) -> set[str]:
@@ -299,3 +311,59 @@ async def test_a_tunnel_that_begins_in_a_drain_is_closed_with_the_others(
         assert answer.status == 101
         assert await read(client, 4) == GOING_AWAY
         assert 25 <= trio.current_time() <= 31
+
+
+async def test_a_worker_that_retires_closes_its_own_after_their_time(
+    autojump_clock: MockClock,
+) -> None:
+    two, one = "workers = 2\n", "workers = 1\n"
+    async with scene({"a": echoes("websocket")}, pool=DRAINS, top=two) as play:
+        stays, goes = [await ask_of(play, slot) for slot in (0, 1)]
+        play.stage.config = config_for("a", pool=DRAINS, top=one)
+        await play.stage.instance.desk.reload()
+        began = trio.current_time()
+        assert await read(goes, 4) == GOING_AWAY
+        assert 20 <= trio.current_time() - began <= 25.1
+        goes.close()
+        await trio.sleep(100)
+        await stays.send(text(b"still"))
+        assert await read(stays, 11) == text(b"still")
+        assert outcomes(play) == {"websocket closed because its worker ends"}
+
+
+async def test_a_stop_without_limit_lets_them_have_their_time(autojump_clock: MockClock) -> None:
+    async with scene(
+        {"a": echoes("websocket")}, pool=DRAINS, top='shutdown_timeout = "1s"'
+    ) as play:
+        client, _ = await ask(play, "websocket")
+        began = trio.current_time()
+        play.stage.instance.stop_without_limit()
+        assert await read(client, 4) == GOING_AWAY
+        assert 20 <= trio.current_time() - began <= 25.1
+
+
+async def test_who_asks_for_less_time_gets_it(autojump_clock: MockClock) -> None:
+    async with scene(
+        {"a": echoes("websocket")}, pool=DRAINS, top='shutdown_timeout = "8s"'
+    ) as play:
+        client, _ = await ask(play, "websocket")
+        play.stage.instance.stop_without_limit()
+        await trio.sleep(5)
+        began = trio.current_time()
+        play.stage.instance.stop_sooner()
+        assert await read(client, 4) == GOING_AWAY
+        assert 3.3 <= trio.current_time() - began <= 6.1
+
+
+async def test_a_client_that_reads_nothing_does_not_hold_it_up(autojump_clock: MockClock) -> None:
+    async def floods(line: Line, request: Request) -> bool:
+        await line.send(switch("websocket", request))
+        await line.send((b"\x82\x7e\x40\x00" + bytes(16384)) * 10_000)
+        return False
+
+    async with scene({"a": floods}, pool=DRAINS) as play:
+        await ask(play, "websocket")
+        await play.stage.instance.desk.drain("web", A)
+        await trio.sleep(28)
+        assert outcomes(play) == {"websocket closed because its backend leaves"}
+        assert play.at_rest()
