@@ -174,7 +174,6 @@ class Tunnel:
         if end is not None and self._framed and not self.closing:
             self._end = graver(end, self._end)
             self._lifetime.close(end, now)
-            self._hurry(now)
         elif end is not None:
             self.over(end)
         self._look_at = self.next_look()

@@ -1,5 +1,7 @@
 """Tunnels through a whole balancer: how they begin, what passes, and how they end."""
 
+import socket
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -71,6 +73,7 @@ async def test_bytes_pass_both_ways_and_are_noted_at_the_end(autojump_clock: Moc
         record = play.stage.access[0]
         assert (record.bytes_up, record.bytes_down) == (300_006, 300_006)
         assert record.ended - record.began == pytest.approx(5, abs=0.1)
+        assert play.backend_status("a")["requests"] == 1
         assert play.at_rest()
 
 
@@ -206,7 +209,7 @@ async def test_the_backend_may_end_its_side_and_still_be_told(autojump_clock: Mo
 
     async def ends_first(line: Line, request: Request) -> bool:
         await line.send(switch("echo", request, early=b"only this"))
-        line.sock.shutdown(1)
+        line.sock.shutdown(socket.SHUT_WR)
         while data := await line.receive():
             heard.append(data)
         return False
@@ -290,6 +293,55 @@ async def test_a_backend_that_dies_while_the_client_sends_is_no_orderly_end(
             await keep_sending(client, b"x" * 1000, every_s=0.01)
         await play.settled()
         assert outcome(play)[1] == "echo broken by the backend"
+
+
+async def test_a_reset_that_was_told_to_the_sender_is_no_end_to_the_reader(
+    autojump_clock: MockClock,
+) -> None:
+    """What came before is still on its way to the client, who does not read."""
+
+    async def dies(line: Line, request: Request) -> bool:
+        await line.send(switch("echo", request))
+        with trio.move_on_after(1):
+            await line.send(b"x" * 50_000_000)
+        line.reset()
+        return False
+
+    async with scene({"a": dies}, pool=ECHO) as play:
+        client, _ = await ask(play)
+        await trio.sleep(2)
+        await client.send(b"still there?")
+        await play.settled()
+        with pytest.raises(ConnectionResetError):
+            await rest(client)
+        await play.settled()
+        assert outcome(play)[1] == "echo broken by the backend"
+        assert play.at_rest()
+
+
+async def test_a_client_that_is_done_is_not_taken_for_gone_while_its_bytes_wait(
+    autojump_clock: MockClock,
+) -> None:
+    sent, heard = bytes(range(256)) * 200, []
+
+    async def takes_its_time(line: Line, request: Request) -> bool:
+        await line.send(switch("echo", request))
+        line.sock.shutdown(socket.SHUT_WR)
+        await trio.sleep(10)
+        while data := await line.receive():
+            heard.append(data)
+        return False
+
+    async with scene({"a": takes_its_time}, pool=ECHO) as play:
+        play.network.host("10.0.0.1").receive_buffer = 4096
+        play.network.own_host.send_buffer = 4096
+        client, _ = await ask(play)
+        assert await rest(client) == b""
+        await client.send(sent)
+        client.close()
+        await trio.sleep(20)
+        assert b"".join(heard) == sent
+        assert outcome(play)[1] == "echo ended by the backend"
 
 
 async def test_last_words_arrive_though_the_backend_takes_no_more(

@@ -253,7 +253,12 @@ async def test_a_reload_of_other_things_and_a_pool_that_goes(autojump_clock: Moc
         gone = config_for("a", pool=DRAINS).replace("pools.web", "pools.renamed")
         play.stage.config = gone
         await play.stage.instance.desk.reload()
+        began = trio.current_time()
         assert await read(client, 4) == GOING_AWAY
+        assert trio.current_time() - began < 30
+        await rest(client)
+        await play.settled()
+        assert outcomes(play) == {"websocket closed because its backend leaves"}
 
 
 @pytest.mark.parametrize(("limit_s", "earliest"), [(10, 4), (2, 0.5)])
