@@ -25,8 +25,8 @@ from bench_processes import CannotStart, Ports, Program, programs_ended
 RATE = 250
 SETTLE_S = 1.0
 SLOW = {
-    "slow-headers": "-H -i 2 -x 24 -t GET",
-    "slow-body": "-B -i 2 -x 10 -s 8192 -t POST",
+    "slow-headers": "-H -i 10 -x 24 -t GET",
+    "slow-body": "-B -i 10 -x 10 -s 8192 -t POST",
     "slow-read": "-X -w 10 -y 20 -n 5 -z 32 -k 1 -t GET",
 }
 PATHS = {"slow-headers": "/", "slow-body": "/upload", "slow-read": "/1m"}
