@@ -109,7 +109,12 @@ class PickFailure(StrEnum):
     NO_WEIGHT = "every ready backend has a weight of zero"
     NONE_AVAILABLE = "no backend is available"
     FULL = "every available backend is full"
-    SHED = "the instance has as many requests in flight as it may (max_in_flight)"
+    SHED = "the instance has as many requests in flight as it may"
+
+    @property
+    def told(self) -> str:
+        """The same with the key of the limit, where it is one of ours."""
+        return f"{self.value} (max_in_flight)" if self is PickFailure.SHED else self.value
 
 
 # A backend that closes a resting connection does so within a round trip of our request; one that

@@ -230,11 +230,11 @@ async def _attempt(
 
 async def _no_backend(exchange: Exchange) -> None:
     why = exchange.pool.why_none()
-    exchange.record.fault = why.value
+    exchange.record.fault = why.told
     await exchange.reply(
         Reply(
             status=503,
-            sentence=f"{why.value}; try again later",
+            sentence=f"{why.told}; try again later",
             proxy_error="destination_unavailable",
             retry_after_s=exchange.pool.limits.retry_after_s,
         )

@@ -82,6 +82,11 @@ def test_only_what_another_backend_could_do_better_is_repeatable(failure: Failur
     assert CONSEQUENCES[failure].repeatable is (failure not in FINAL)
 
 
+def test_a_limit_of_ours_is_told_with_its_key() -> None:
+    assert PickFailure.SHED.told.endswith(" (max_in_flight)")
+    assert PickFailure.FULL.told == PickFailure.FULL.value
+
+
 @pytest.mark.parametrize("word", [*Failure, *PickFailure])
 def test_reasons_are_plain_words(word: str) -> None:
     assert re.fullmatch(r"[A-Za-z]+( [A-Za-z]+)*", word)
