@@ -52,6 +52,7 @@ def status_tables(status: Row, *, now: float, width: int) -> RenderableType:
         parts += [Text(), _pool_line(name, pool), _backends(pool, now=now, width=width)]
     if not pools:
         parts.append(Text("no pools"))
+    parts += _certificates(status)
     return Group(*parts)
 
 
@@ -66,6 +67,22 @@ def _headline(status: Row, now: float) -> Text:
     if workers:
         line.append(", ").append_text(_workers(workers))
     return line
+
+
+def _certificates(status: Row) -> list[RenderableType]:
+    """One line for each certificate, and what keeps new ones from being used."""
+    rows = cast("list[Row]", status.get("certificates") or [])
+    lines: list[RenderableType] = [Text(), Text("certificates", style="bold")] if rows else []
+    for row in rows:
+        names = ", ".join(printable(name) for name in cast("list[str]", row.get("names")) or [])
+        style = "" if row.get("state") == "ok" else "red"
+        line = Text(f"  {printable(row.get('listener'))}  {names}  ")
+        line.append(f"{printable(row.get('left'))}", style=style)
+        line.append(f"  {printable(row.get('file'))}", style="dim")
+        lines.append(line)
+    if problem := status.get("certificates_problem"):
+        lines.append(Text(f"  new ones are not in use: {printable(problem)}", style="red"))
+    return lines
 
 
 def _workers(workers: list[Row]) -> Text:

@@ -14,6 +14,11 @@ from balancer.config.wording import dotted
 
 def warnings_about(settings: Settings) -> Iterator[Finding]:
     """What is allowed and yet seldom meant."""
+    for at, listener in enumerate(settings.listeners):
+        tls = listener.tls
+        if tls is not None and tls.client_auth == "off" and tls.client_ca is not None:
+            where: Place = ("listeners", at, "tls", "client_ca")
+            yield Finding(path=where, message="means nothing while 'client_auth' is \"off\"")
     routed = {route.pool for route in settings.routes_in_effect}
     for name, pool in settings.pools.items():
         place = ("pools", name)

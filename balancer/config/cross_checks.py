@@ -31,6 +31,7 @@ def cross_checks(data: object) -> Iterator[Finding]:
     top = _table(data)
     yield from _listeners_differ(top)
     yield from _somebody_may_introduce(top)
+    yield from _tls_agrees(top)
     pools = _table(top.get("pools"))
     for name, pool in pools.items():
         path = ("pools", name)
@@ -61,6 +62,21 @@ def _somebody_may_introduce(top: Mapping[str, object]) -> Iterator[Finding]:
                 " name the networks of your proxies in 'proxy_protocol_from'"
             )
             yield Finding(path=("listeners", at, "proxy_protocol"), message=message)
+
+
+def _tls_agrees(top: Mapping[str, object]) -> Iterator[Finding]:
+    for at, listener in enumerate(map(_table, _list(top.get("listeners")))):
+        tls, path = _table(listener.get("tls")), ("listeners", at, "tls")
+        asks = tls.get("client_auth", "off") in ("optional", "required")
+        if asks and "client_ca" not in tls:
+            message = (
+                "clients are to show a certificate, and nobody is said to vouch for one;"
+                " name the file of its authorities in 'client_ca'"
+            )
+            yield Finding(path=(*path, "client_auth"), message=message)
+        if tls.get("hsts_subdomains") is True and "hsts" not in tls:
+            message = "means nothing without 'hsts', which says for how long"
+            yield Finding(path=(*path, "hsts_subdomains"), message=message)
 
 
 def _backends_differ(pool: Mapping[str, object], path: Place) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from balancer.config import http_values as http
 from balancer.config.client_settings import Client
 from balancer.config.model import Table
 from balancer.config.pool_settings import Pool
+from balancer.config.tls_settings import ListenerTls
 from balancer.config.values import (
     BindAddress,
     FilePath,
@@ -45,6 +46,13 @@ class Listener(Table):
         default=None,
         description="Networks that may send PROXY headers; others are turned away."
         " Default: trusted_proxies.",
+    )
+    https_redirect: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None,
+        description="Every request is answered with a 308 to https at this port. Default: it is served.",
+    )
+    tls: ListenerTls | None = Field(
+        default=None, description="How TLS is spoken with clients; without it, it is not."
     )
 
 

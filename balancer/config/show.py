@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from balancer.config.cross_checks import HTTP_ONLY
 from balancer.config.pool_settings import Backend, Health
 from balancer.config.settings import Admin, Settings
+from balancer.config.tls_settings import Certificate
 from balancer.config.values import Read
 from balancer.config.variables import escaped
 
@@ -75,6 +76,9 @@ def _value(value: object) -> str:
             return quoted(escaped(value.address))
         case Backend():
             return f"{{ address = {quoted(escaped(value.address))}, weight = {value.weight} }}"
+        case Certificate():
+            named = {"certificate": value.certificate, "key": value.key}
+            return _value({key: each for key, each in named.items() if each is not None})
         case dict():
             pairs = ", ".join(f"{_key(key)} = {_value(each)}" for key, each in value.items())
             return f"{{ {pairs} }}" if pairs else "{}"

@@ -19,23 +19,38 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
+# What the balancer says of a client's certificate.
+CERTIFICATE = frozenset(
+    {
+        b"x-client-cert-fingerprint",
+        b"x-client-cert-serial",
+        b"x-client-cert-subject",
+        b"x-client-cert-verify",
+    }
+)
 # Written anew from the framing and the hop, so what came is never copied.
-REWRITTEN_UP = HOP_BY_HOP | {
-    b"content-length",
-    b"host",
-    b"x-forwarded-for",
-    b"x-forwarded-proto",
-    b"x-forwarded-host",
-    b"x-real-ip",
-    b"x-request-id",
-    b"expect",
-    b"max-forwards",
-}
+REWRITTEN_UP = (
+    HOP_BY_HOP
+    | CERTIFICATE
+    | {
+        b"content-length",
+        b"host",
+        b"x-forwarded-for",
+        b"x-forwarded-proto",
+        b"x-forwarded-host",
+        b"x-real-ip",
+        b"x-request-id",
+        b"expect",
+        b"max-forwards",
+    }
+)
 REWRITTEN_DOWN = HOP_BY_HOP | {b"content-length", b"x-request-id"}
-# What only a proxy can know: who asks, and by what address and scheme. A stranger's are lies.
+# What only a proxy can know: who asks, by what address, scheme and certificate (RFC 9440). A stranger's are lies.
 CLAIMS = frozenset(
     {
         b"cf-connecting-ip",
+        b"client-cert",
+        b"client-cert-chain",
         b"client-ip",
         b"fastly-client-ip",
         b"forwarded",

@@ -68,11 +68,13 @@ def response_bytes(
     head_length: bytes | None,
     panic: bool,
     date: bytes | None = None,
+    hsts: bytes = b"",
 ) -> bytes:
     """The head that goes to the client, end of head included.
 
     `connection` is the option to send, if any; `head_length` the Content-Length of an answer that
-    has no body of its own (HEAD, 304); `date` when it came, where it does not say so itself.
+    has no body of its own (HEAD, 304); `date` when it came, where it does not say so itself; `hsts` what browsers
+    are told of https, where the backend does not tell them.
     """
     ends_here = _ends_here(head.fields)
     out = [b"HTTP/1.1 %d %s" % (head.status, head.reason)]
@@ -90,6 +92,8 @@ def response_bytes(
             out.append(b"Content-Length: " + head_length)
         if connection is not None:
             out.append(b"Connection: " + connection)
+        if hsts and not head.values(b"strict-transport-security"):
+            out.append(b"Strict-Transport-Security: " + hsts)
         if panic:
             out.append(b"X-Balancer-Panic: 1")
     return b"\r\n".join(out) + b"\r\n\r\n"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
+from balancer.core.field_names import CERTIFICATE
 from balancer.core.message import RequestHead
 
 # An address, in brackets or not, and a port, which some proxies add.
@@ -21,7 +22,8 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}\Z")
 class Hop:
     """What we know of the way a request came.
 
-    `peer` has sent it, and is a trusted proxy or not; `client` has asked for it.
+    `peer` has sent it, and is a trusted proxy or not; `client` has asked for it. `certificate`: the
+    lines that tell of the client's, where clients are asked for one.
     """
 
     peer: bytes
@@ -30,6 +32,7 @@ class Hop:
     scheme: bytes
     host: bytes
     request_id: bytes
+    certificate: tuple[bytes, ...] = ()
 
 
 def client_of(head: RequestHead, peer: str, trusts: Callable[[str], bool]) -> str:
@@ -86,6 +89,9 @@ def forwarding_fields(sent: Mapping[bytes, list[bytes]], hop: Hop) -> list[bytes
         b"X-Forwarded-Host: " + said.get(b"x-forwarded-host", [hop.host])[0],
         b"X-Real-IP: " + hop.client,
         b"X-Request-ID: " + hop.request_id,
+    ]
+    out += hop.certificate or [
+        b"%b: %b" % (name.title(), said[name][0]) for name in sorted(CERTIFICATE & said.keys())
     ]
     if before := said.get(b"forwarded"):
         ours = b"for=%b;proto=%b" % (_named(hop.peer), hop.scheme)

@@ -6,17 +6,22 @@ from dataclasses import dataclass
 
 from balancer.core.field_names import PSEUDONYM
 from balancer.core.message import RequestHead
+from balancer.core.server_names import host_of
+
+HTTPS_PORT = 443
 
 REASONS: Mapping[int, str] = {
     200: "OK",
+    308: "Permanent Redirect",
     400: "Bad Request",
     404: "Not Found",
     405: "Method Not Allowed",
     408: "Request Timeout",
     413: "Content Too Large",
     414: "URI Too Long",
-    429: "Too Many Requests",
     417: "Expectation Failed",
+    421: "Misdirected Request",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     501: "Not Implemented",
@@ -44,6 +49,25 @@ class Reply:
     sentence: str
     proxy_error: str | None = "http_request_error"
     retry_after_s: int | None = None
+    location: str | None = None
+
+
+# RFC 9110 15.5.20: the client is to come by a connection of its own.
+MISDIRECTED = Reply(
+    status=421, sentence="this host is not served by the certificate of this connection"
+)
+
+
+def moved_to_https(authority: str, port: int, target: str) -> Reply:
+    """RFC 9110 15.4.9: the same request, of any method, by https at that port."""
+    place = host_of(authority) if port == HTTPS_PORT else f"{host_of(authority)}:{port}"
+    path = "" if target == "*" else target
+    return Reply(
+        status=308,
+        sentence="served by https alone",
+        proxy_error=None,
+        location=f"https://{place}{path}",
+    )
 
 
 def reply_bytes(
@@ -53,6 +77,7 @@ def reply_bytes(
     request_id: bytes,
     close: bool,
     date: bytes,
+    hsts: bytes = b"",
 ) -> bytes:
     """A whole answer, head and body; no body after HEAD."""
     reason = REASONS[reply.status]
@@ -88,6 +113,10 @@ def reply_bytes(
         )
     if reply.retry_after_s is not None and reply.status == 503:
         out.append(b"Retry-After: %d" % reply.retry_after_s)
+    if reply.location is not None:
+        out.append(b"Location: " + reply.location.encode("ascii"))
+    if hsts:
+        out.append(b"Strict-Transport-Security: " + hsts)
     if reply.status in TELLS_METHODS:
         out.append(b"Allow: " + ALLOWED)
     if close:

@@ -32,17 +32,17 @@ _FORWARDS = re.compile(rb"[0-9]{1,9}\Z")
 SENT_ONCE = frozenset({b"authorization", b"content-type", b"origin"})
 
 
-def canonical(head: RequestHead) -> tuple[RequestHead, str | None]:
+def canonical(head: RequestHead, *, secure: bool = False) -> tuple[RequestHead, str | None]:
     """The head in origin form, and its host; BadMessage says what is wrong.
 
     An absolute-form target gives up its authority to Host (RFC 9112 3.2.2); without it, HTTP/1.1
-    needs exactly one valid Host (RFC 9112 3.2).
+    needs exactly one valid Host (RFC 9112 3.2). `secure`: it came over TLS.
     """
     _check_method(head)
     if "#" in head.target:
         raise BadMessage(400, "a request target has no fragment")
     host = _host_field(head)
-    head, host = _origin_form(head, host)
+    head, host = _origin_form(head, host, secure=secure)
     if _BAD_ESCAPE.match(head.target):
         raise BadMessage(400, "a % in the path is not followed by two hexadecimal digits")
     if host is None and head.minor >= 1:
@@ -81,16 +81,20 @@ def _check_fields(head: RequestHead) -> None:
         raise BadMessage(400, "Connection names a field that is for every recipient")
 
 
-def _origin_form(head: RequestHead, host: str | None) -> tuple[RequestHead, str | None]:
+def _origin_form(
+    head: RequestHead, host: str | None, *, secure: bool
+) -> tuple[RequestHead, str | None]:
     absolute = _ABSOLUTE.match(head.target)
     if absolute is None:
         if not (head.target.startswith("/") or (head.target == "*" and head.method == "OPTIONS")):
             raise BadMessage(400, "the request target must be a path that starts with /")
         return head, host
     authority, rest = absolute.groups()
-    if _SECURE.match(head.target):
-        raise BadMessage(400, "an https target came over a connection that is not TLS")
-    if host is not None and _without_default_port(authority) != _without_default_port(host):
+    if secure is not bool(_SECURE.match(head.target)):
+        wrong = "http target came over TLS" if secure else "https target came without TLS"
+        raise BadMessage(400, f"an {wrong}")
+    default = ":443" if secure else ":80"
+    if host is not None and _plain(authority, default) != _plain(host, default):
         raise BadMessage(400, "Host and the host of the request target differ")
     if not rest.startswith("/"):
         # RFC 9112 3.2.4: without path and query it means the origin as a whole.
@@ -98,9 +102,9 @@ def _origin_form(head: RequestHead, host: str | None) -> tuple[RequestHead, str 
     return replace(head, target=rest), authority
 
 
-def _without_default_port(host: str) -> str:
-    """RFC 9110 4.2.3: these mean the same."""
-    return host.lower().removesuffix(":80").removesuffix(":")
+def _plain(host: str, default_port: str) -> str:
+    """RFC 9110 4.2.3: what means the same."""
+    return host.lower().removesuffix(default_port).removesuffix(":")
 
 
 def _host_field(head: RequestHead) -> str | None:

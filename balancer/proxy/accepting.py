@@ -77,7 +77,8 @@ def _take_in(
     connection: ClientConnection | None = None
     try:
         no_delay(sock)
-        arrival = arrival_of(rules, peer, _name_of(sock))
+        terminator = service.terminators.get(rules.bind)
+        arrival = arrival_of(rules, peer, _name_of(sock), terminator)
         if not rules.proxy_protocol and not _admitted(service, sock, arrival):
             return
         connection = ClientConnection(service, sock, arrival)

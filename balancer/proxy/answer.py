@@ -84,6 +84,7 @@ async def _pass_other(
         panic=exchange.pool.snapshot.panic,
         # RFC 9110 6.6.1: who passes on an answer without a date says when it came.
         date=None if head.values(b"date") else exchange.service.http_date(),
+        hsts=exchange.arrival.rules.hsts,
     )
     await pass_body(exchange, connection, out, framing, down)
     ends_clearly = framing.kind is not BodyKind.UNTIL_CLOSE and not announces_body(head)
@@ -101,6 +102,7 @@ async def _pass_plain(
         connection=_connection_option(exchange),
         panic=exchange.pool.snapshot.panic,
         date=None if head.dated else exchange.service.http_date(),
+        hsts=exchange.arrival.rules.hsts,
     )
     begun = AnswerBegun(head=head, out=out, content=0, left=head.length)
     return await pass_rest(exchange, connection, begun)

@@ -4,14 +4,19 @@ Decides nothing. What is known before the first byte stands here from the accept
 wants something before HTTP begins (`ListenerRules.prelude`) has it completed from there.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from balancer.core.backend import BackendId
+from balancer.core.message import RequestHead
+from balancer.core.replies import MISDIRECTED, Reply, moved_to_https
 from balancer.core.trust import UNIX
 from balancer.proxy.service import ListenerRules
 from balancer.wire.pacing import Paced
 from balancer.wire.proxy_protocol import Ends, Own, Unnamed
 from balancer.wire.strict_heads import forwarding_lines
+from balancer.wire.tls_contexts import Terminator
 
 # What a client is called of whom another proxy knows no address (RFC 7239 6.2).
 UNKNOWN = "unknown"
@@ -24,8 +29,10 @@ class Arrival:
     """One connection of a client.
 
     `client` and `client_port` are where it comes from, `local` where it came to, as `host:port`.
-    `backends`: where connections have been made that are for this client alone. `taking`: how it
-    takes what is sent to it, once it has kept us waiting. `counted_as`: the address it counts for.
+    With TLS, `terminator` has agreed on keys by its certificate number `at`; `certificate` are the lines
+    that tell of the client's own. `backends`: where connections have been made that are for this client
+    alone. `taking`: how it takes what is sent to it, once it has kept us waiting. `counted_as`: the
+    address it counts for.
     """
 
     rules: ListenerRules
@@ -34,6 +41,9 @@ class Arrival:
     local: str
     taking: Paced | None = None
     counted_as: str | None = None
+    terminator: Terminator | None = None
+    at: int = 0
+    certificate: tuple[bytes, ...] = ()
     backends: set[BackendId] = field(default_factory=set)
 
     def introduce(self, of: Ends | Unnamed | Own) -> None:
@@ -59,16 +69,38 @@ class Arrival:
     def scheme(self) -> bytes:
         return self.rules.scheme
 
+    @property
+    def gate(self) -> Callable[[str], bool] | None:
+        """Which hosts may be served on this connection; None: all."""
+        if self.rules.https_port is not None:
+            return _none
+        return None if self.terminator is None else partial(self.terminator.serves, self.at)
+
+    def refusal(self, head: RequestHead, host: str | None) -> Reply | None:
+        """What is answered to a request that is not served on this connection; None: it is."""
+        authority = host or self.local
+        if self.rules.https_port is not None:
+            return moved_to_https(authority, self.rules.https_port, head.target)
+        gate = self.gate
+        return None if gate is None or gate(authority) else MISDIRECTED
+
     def forwarding_lines(self, pseudonym: bytes) -> bytes:
         """What every plain request of this connection is told to have come by."""
-        return forwarding_lines(self.client.encode("ascii", "replace"), self.scheme, pseudonym)
+        client = self.client.encode("ascii", "replace")
+        return forwarding_lines(client, self.scheme, pseudonym, self.certificate)
 
 
-def arrival_of(rules: ListenerRules, peer: object, local: object) -> Arrival:
+def _none(_: str) -> bool:
+    return False
+
+
+def arrival_of(
+    rules: ListenerRules, peer: object, local: object, terminator: Terminator | None = None
+) -> Arrival:
     """A connection by its two addresses, as the kernel tells them."""
     client, client_port = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else (UNIX, 0)
     came_to = place(local[0], local[1]) if isinstance(local, tuple) else NOWHERE
-    return Arrival(rules, client, client_port, came_to)
+    return Arrival(rules, client, client_port, came_to, terminator=terminator)
 
 
 def place(host: str, port: int) -> str:

@@ -23,7 +23,7 @@ from balancer.proxy.handover import (
     Unread,
 )
 from balancer.proxy.plain_exchange import PlainClient, plain_exchange
-from balancer.proxy.prelude import TurnedAway, begin
+from balancer.proxy.prelude import begin
 from balancer.proxy.resuming import resumed
 from balancer.proxy.service import Service
 from balancer.telemetry.record import ExchangeRecord
@@ -61,8 +61,7 @@ class ClientConnection(PlainClient):
         self.waiter = Waiter(service.timekeeper)
         self.now = trio.lowlevel.current_clock().current_time
         self.arrival = arrival
-        self.address = arrival.client
-        self.hop_lines = arrival.forwarding_lines(service.fields.pseudonym)
+        self._know_client()
         self.pending = b""
         self.begun = None
         self._requests = 0
@@ -178,17 +177,17 @@ class ClientConnection(PlainClient):
 
     async def _begin(self) -> bool:
         """Take what comes before HTTP; whether HTTP comes."""
-        service, arrival = self.service, self.arrival
-        try:
-            self.sock = await begin(service, self.sock, self.waiter, arrival)
-        except TurnedAway as exc:
-            service.turned_away(arrival.rules.bind, arrival.client, str(exc))
+        sock = await begin(self.service, self.sock, self.waiter, self.arrival)
+        if sock is None:
             return False
-        except (OSError, Interrupted, PeerClosed):
-            return False
-        self.address = arrival.client
-        self.hop_lines = arrival.forwarding_lines(service.fields.pseudonym)
+        self.sock = sock
+        self._know_client()
         return True
+
+    def _know_client(self) -> None:
+        self.address = self.arrival.client
+        self.hop_lines = self.arrival.forwarding_lines(self.service.fields.pseudonym)
+        self.gate, self.hsts = self.arrival.gate, self.arrival.rules.hsts
 
     def _own_what_has_begun(self) -> None:
         """Have an exchange hold what the plain path has handed over."""

@@ -83,6 +83,10 @@ async def _answer(exchange: Exchange, raw: bytes) -> None:
     try:
         head = _understand(exchange, raw)
         exchange.body.take_arrived()
+        refusal = exchange.arrival.refusal(head, exchange.record.host)
+        if refusal is not None:
+            await exchange.reply(refusal)
+            return
         if ends_here(head):
             await exchange.reply(FINAL_RECIPIENT)
             return
@@ -114,7 +118,7 @@ def _understand(exchange: Exchange, raw: bytes) -> RequestHead:
     limits.check_fields(raw)
     sent = parse_request_head(raw, limits.fields_max)
     limits.check_target(sent.target)
-    head, host = canonical(sent)
+    head, host = canonical(sent, secure=exchange.arrival.terminator is not None)
     exchange.head = head
     framing = request_framing(head)
     record = exchange.record
@@ -149,6 +153,7 @@ def _hop(exchange: Exchange, host: str | None, *, trusted: bool) -> Hop:
         # HTTP/1.0 may name no host: then it is the address that the client connected to.
         host=(host or arrival.local).encode("latin-1"),
         request_id=exchange.request_id,
+        certificate=arrival.certificate,
     )
 
 

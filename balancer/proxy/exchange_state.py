@@ -228,6 +228,7 @@ class Exchange(UnderWay):
             request_id=self.request_id,
             close=not self.keep_alive,
             date=self.service.http_date(),
+            hsts=self.arrival.rules.hsts,
         )
         self.record.request_id = self.request_id.decode("ascii")
         self.record.status = reply.status

@@ -38,17 +38,20 @@ class PlainClient(UnderWay):
     """What the plain exchange needs to know of a client connection.
 
     `begun` is what has been handed over and is still to be taken. `hop_lines` are
-    `forwarding_lines`; `pending` is what has come of requests still to be served; `now` is trio's
+    `forwarding_lines`; `gate` says which hosts are served on this connection, None: all; `hsts` goes
+    with every answer. `pending` is what has come of requests still to be served; `now` is trio's
     clock without the way to it; a request that begins at `leaves_at` or later is the last one.
     """
 
-    __slots__ = ("address", "begun", "hop_lines", "leaves_at", "now", "pending")
+    __slots__ = ("address", "begun", "gate", "hop_lines", "hsts", "leaves_at", "now", "pending")
 
     address: str
     begun: Begun | None
     now: Callable[[], float]
     hop_lines: bytes
     leaves_at: float
+    gate: Callable[[str], bool] | None
+    hsts: bytes
     pending: bytes
 
 
@@ -73,6 +76,8 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
         )
         or service.trusts(client.address)
     ):
+        return Unread(data)
+    if client.gate is not None and not client.gate(request.host):
         return Unread(data)
     end = request.size + request.length
     found = service.routes.match(request.host, request.target)
@@ -167,6 +172,7 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
             connection=None if keep_alive else b"close",
             panic=pool.snapshot.panic,
             date=None if response.dated else service.http_date(),
+            hsts=client.hsts,
         )
         record.status = response.status
         left = response.length

@@ -12,24 +12,39 @@ from balancer.core.trust import trusting
 from balancer.proxy.arrival import Arrival
 from balancer.proxy.room import TooMany
 from balancer.proxy.service import Service
-from balancer.wire.network import Sock
+from balancer.wire.handshake import handshake, let_alert_arrive
+from balancer.wire.network import Sock, TlsSock
 from balancer.wire.proxy_protocol import V2_BYTES_MAX, BadHeader, Introduction, introduction
 from balancer.wire.streams import PeerClosed
-from balancer.wire.waiting import TimedOut, Waiter
+from balancer.wire.tls_contexts import Terminator
+from balancer.wire.tls_socket import TlsBroken
+from balancer.wire.waiting import Interrupted, TimedOut, Waiter
 
 
 class TurnedAway(Exception):
     """The connection is to be closed without a word; the text says why, for the log."""
 
 
-async def begin(service: Service, sock: Sock, waiter: Waiter, arrival: Arrival) -> Sock:
+async def begin(service: Service, sock: Sock, waiter: Waiter, arrival: Arrival) -> Sock | None:
     """Take what comes before HTTP; the socket that HTTP is spoken on, and `arrival` is complete.
 
-    Raises TurnedAway, PeerClosed, Interrupted, OSError; the caller closes the socket.
+    None: it does not come, and who was turned away has been noted. The caller closes the socket.
     """
+    try:
+        return await _begun(service, sock, waiter, arrival)
+    except TurnedAway as exc:
+        service.turned_away(arrival.rules.bind, arrival.client, str(exc))
+    except (OSError, Interrupted, PeerClosed):
+        pass
+    return None
+
+
+async def _begun(service: Service, sock: Sock, waiter: Waiter, arrival: Arrival) -> Sock:
     if arrival.rules.proxy_protocol:
         await _introduced(service, sock, waiter, arrival)
         count_address(service, arrival)
+    if arrival.terminator is not None:
+        return await _coded(service, sock, waiter, arrival, arrival.terminator)
     return sock
 
 
@@ -39,6 +54,37 @@ def count_address(service: Service, arrival: Arrival) -> None:
         arrival.counted_as = service.room.admit(arrival.client, service.limits.per_address_max)
     except TooMany as exc:
         raise TurnedAway(str(exc)) from exc
+
+
+async def _coded(
+    service: Service, sock: Sock, waiter: Waiter, arrival: Arrival, terminator: Terminator
+) -> Sock:
+    """Agree on keys with the client, and hear who it is."""
+    coded = service.network.coded(sock, terminator.context, server_side=True)
+    service.resting[waiter] = trio.current_time(), service.room.door(arrival.rules.bind)
+    try:
+        await _agreed(coded, waiter, terminator.rules.handshake_s)
+        arrival.at = terminator.chosen(coded.engine.context)
+        arrival.certificate = terminator.told_of(coded.engine)
+    except BaseException:
+        coded.close()
+        raise
+    finally:
+        service.resting.pop(waiter, None)
+    return coded
+
+
+async def _agreed(coded: TlsSock, waiter: Waiter, timeout_s: float) -> None:
+    try:
+        await handshake(coded, waiter, trio.current_time() + timeout_s)
+    except TlsBroken as exc:
+        broken = exc
+    except TimedOut as exc:
+        raise TurnedAway(f"it has not agreed on TLS within {timeout_s:g} s") from exc
+    else:
+        return
+    await let_alert_arrive(coded, waiter)
+    raise TurnedAway(f"TLS: {broken}") from broken
 
 
 async def _introduced(service: Service, sock: Sock, waiter: Waiter, arrival: Arrival) -> None:

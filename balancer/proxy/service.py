@@ -19,6 +19,7 @@ from balancer.telemetry.record import ExchangeRecord
 from balancer.wire.dial import Target
 from balancer.wire.lane import Lane
 from balancer.wire.network import Network
+from balancer.wire.tls_contexts import Terminator, TlsRules
 from balancer.wire.waiting import Timekeeper
 
 # To draw and write many request ids in one go costs a tenth of as many single ones.
@@ -49,22 +50,26 @@ class ListenerRules:
     """How connections of one listener are taken; a connection keeps those that it came under.
 
     `proxy_protocol`: each begins with a PROXY header, from one of the networks in
-    `proxy_protocol_from`. `connections_max`: of one worker.
+    `proxy_protocol_from`. `connections_max`: of one worker. `tls`: TLS comes next. `https_port`: requests are sent there, and nowhere
+    else. `hsts`: the value of the field that tells browsers to use https alone.
     """
 
     bind: str
     connections_max: int = NO_LIMIT
     proxy_protocol: bool = False
     proxy_protocol_from: tuple[str, ...] = ()
+    tls: TlsRules | None = None
+    https_port: int | None = None
+    hsts: bytes = b""
 
     @property
     def scheme(self) -> bytes:
-        return b"http"
+        return b"http" if self.tls is None else b"https"
 
     @property
     def prelude(self) -> bool:
         """Whether something comes before HTTP does, which takes a task of its own."""
-        return self.proxy_protocol
+        return self.proxy_protocol or self.tls is not None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,6 +91,7 @@ class Service:
     """Told of a connection that is closed before HTTP: listener, client, and why."""
     http_date: Callable[[], bytes]
     rng: random.Random
+    terminators: dict[str, Terminator] = field(default_factory=dict)
     idle: IdleConnections = field(default_factory=IdleConnections)
     running: dict[int, Running] = field(default_factory=dict)
     resting: RestingClients = field(default_factory=RestingClients)

@@ -6,7 +6,7 @@ own (`wire/tls_socket.py`), the same as on the kernel.
 
 import ssl
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Any, TypeVar
 
 from balancer.wire.network import Sock
 from balancer.wire.tls_socket import Coded
@@ -91,6 +91,16 @@ class MemoryEngine:
         return True
 
     @property
+    def session(self) -> object:
+        """What a client keeps to go on from another time."""
+        return self._openssl.session
+
+    @session.setter
+    def session(self, session: object) -> None:
+        assert isinstance(session, ssl.SSLSession)
+        self._openssl.session = session
+
+    @property
     def context(self) -> ssl.SSLContext:
         return self._openssl.context
 
@@ -107,7 +117,7 @@ class MemoryEngine:
     def selected_alpn_protocol(self) -> str | None:
         return self._openssl.selected_alpn_protocol()
 
-    def getpeercert(self, binary_form: Literal[True], /) -> bytes | None:
+    def getpeercert(self, binary_form: bool, /) -> Any:
         return self._openssl.getpeercert(binary_form)
 
 
@@ -116,6 +126,7 @@ class MemoryTls(Coded):
 
     def __init__(self, engine: MemoryEngine, carrier: Sock) -> None:
         super().__init__(engine, carrier)
+        self.buffers = engine
         self.carrier = carrier
 
     def more_has_come(self) -> bool:
@@ -123,6 +134,9 @@ class MemoryTls(Coded):
 
     def shut_below(self, how: int) -> None:
         self.carrier.shutdown(how)
+
+    def recv_below(self, size: int) -> bytes:
+        return self.carrier.recv(size)
 
 
 def carrier_of(sock: object) -> object:

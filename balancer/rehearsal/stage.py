@@ -14,8 +14,10 @@ import trio
 
 from balancer.config.load import load_text
 from balancer.config.settings import Settings
+from balancer.rehearsal.memory_files import MemoryFiles
 from balancer.rehearsal.memory_network import HostNetwork, MemoryNetwork
 from balancer.rehearsal.virtual_crew import VirtualCrew
+from balancer.supervisor.certificates import Source
 from balancer.supervisor.instance import Instance
 from balancer.supervisor.state_file import MemoryStateStore, StateStore
 from balancer.supervisor.surroundings import Surroundings
@@ -72,6 +74,7 @@ async def staged(
     seed: int,
     host: str = "127.0.0.1",
     store: StateStore | None = None,
+    files: MemoryFiles | None = None,
 ) -> AsyncIterator[Stage]:
     """Run an instance on `host` while the block runs; entered when it accepts clients.
 
@@ -79,13 +82,15 @@ async def staged(
     """
     view = network if host == "127.0.0.1" else network.as_seen_from(host)
     store = store or MemoryStateStore()
+    files = files or MemoryFiles()
     access: list[ExchangeRecord] = []
     with view.install_for_trio():
         async with trio.open_nursery() as nursery:
             crew = VirtualCrew(view, nursery, access, wall=_wall, seed=seed)
             stage = Stage(network=network, store=store, crew=crew, config=config, access=access)
+            settings = stage.settings()
             stage.instance = instance = Instance(
-                stage.settings(),
+                settings,
                 Surroundings(
                     name=f"stage-{host}",
                     network=view,
@@ -97,6 +102,7 @@ async def staged(
                     source="stage.toml",
                     load=stage.load,
                     admin_listener=_admin_listener(view),
+                    certificates=Source(files.load_now(settings), files),
                 ),
             )
             nursery.start_soon(instance.run)

@@ -15,6 +15,7 @@ from balancer.admin.control import Done
 from balancer.core.backend import BackendId
 from balancer.core.board import Board
 from balancer.core.ledger import Applied, Ledger
+from balancer.supervisor.certificates import Certificates
 from balancer.supervisor.effective import toml_in_force
 from balancer.supervisor.ending import Ending, Haste
 from balancer.supervisor.events import EventLog
@@ -38,6 +39,7 @@ class Parts:
     orders: Orders
     reloading: Reloading
     workers: Workers
+    certificates: Certificates
     board: Board
     ending: Ending
     accepting: trio.Event
@@ -76,6 +78,8 @@ class Desk:
             "shed": parts.board.shed,
             "connection_crashes": parts.board.crashes,
             "workers": [worker_status(slot, parts.board) for slot in parts.workers.slots],
+            "certificates": parts.certificates.status(),
+            "certificates_problem": parts.certificates.problem,
             "pools": {book.name: pool_status(book, counts, now, wall) for book in books},
         }
 

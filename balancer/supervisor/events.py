@@ -31,6 +31,9 @@ class EventKind(StrEnum):
     UPGRADE_FAILED = "instance.not_upgraded"
     LISTENER_OPEN = "listener.open"
     LISTENER_CLOSED = "listener.closed"
+    CERTIFICATES_LOADED = "certificates.loaded"
+    CERTIFICATES_KEPT = "certificates.not_loaded"
+    CERTIFICATE_EXPIRES = "certificate.expires"
     BACKEND_ADDED = "backend.added"
     BACKEND_REMOVED = "backend.removed"
     BACKEND_DRAINING = "backend.draining"
@@ -63,6 +66,9 @@ EFFECT: Mapping[EventKind, str] = {
     EventKind.UPGRADE_FAILED: "goes on as before",
     EventKind.LISTENER_OPEN: "accepts connections",
     EventKind.LISTENER_CLOSED: "accepts no more connections",
+    EventKind.CERTIFICATES_LOADED: "new connections are given them",
+    EventKind.CERTIFICATES_KEPT: "those that were loaded before stay in use",
+    EventKind.CERTIFICATE_EXPIRES: "clients refuse it once it has expired",
     EventKind.BACKEND_ADDED: "takes requests as soon as it is known to be healthy",
     EventKind.BACKEND_REMOVED: "is gone from the pool",
     EventKind.BACKEND_DRAINING: "takes no new requests; what runs may finish",
@@ -88,6 +94,8 @@ _ALARMING = frozenset(
     {
         EventKind.RELOAD_FAILED,
         EventKind.UPGRADE_FAILED,
+        EventKind.CERTIFICATES_KEPT,
+        EventKind.CERTIFICATE_EXPIRES,
         EventKind.BACKEND_UNHEALTHY,
         EventKind.BACKEND_EJECTED,
         EventKind.WORKER_LOST,

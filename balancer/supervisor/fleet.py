@@ -13,6 +13,7 @@ import trio
 from balancer.config.settings import Settings
 from balancer.core.field_names import pseudonym_of
 from balancer.core.snapshot import PoolSnapshot
+from balancer.supervisor.certificates import Certificates
 from balancer.supervisor.events import EventKind, EventLog
 from balancer.supervisor.listeners import CannotListen
 from balancer.supervisor.listening import Listening
@@ -54,6 +55,8 @@ class Fleet:
         self._listening = Listening(around.network, around.sockets)
         self._leaving: frozenset[SocketKey] = frozenset()
         self._told: dict[str, PoolSnapshot] = {}
+        self.certificates = Certificates(settings, around.certificates, events, around.wall)
+        self.certificates.changed = self.brief
         crew = around.crew
         self.workers = Workers(self, crew.board, crew.memory, crew.launch, crew.lives)
 
@@ -169,6 +172,10 @@ class Fleet:
         self._told[snapshot.name] = snapshot
         self.workers.say(pool_news(self.workers.answers.next_number(), snapshot, before))
 
+    def brief(self) -> None:
+        """Tell every worker everything anew."""
+        self.workers.brief()
+
     def reopen_logs(self) -> None:
         """Have everybody who writes for this instance open the log files again."""
         self.workers.say(Reopen())
@@ -185,7 +192,12 @@ class Fleet:
             slot=slot,
             sockets=self._wanted(),
             leaving=self._leaving,
-            alike=Alike(len(self.workers.slots), self._pseudonym, self._log(self.settings)),
+            alike=Alike(
+                len(self.workers.slots),
+                self._pseudonym,
+                self._log(self.settings),
+                self.certificates.rules,
+            ),
         )
 
     def sockets(self) -> Mapping[SocketKey, object]:

@@ -98,6 +98,7 @@ class Instance:
             upgrade=self._upgrade,
             passed_on=lambda: self.passed_on,
             workers=self.fleet.workers,
+            certificates=self.fleet.certificates,
             board=around.crew.board,
             ending=self.ending,
             accepting=self.accepting,
@@ -189,6 +190,7 @@ class Instance:
         nursery.start_soon(self.fleet.workers.run)
         nursery.start_soon(self._take_channels, nursery)
         self.pools.begin(self.fleet)
+        nursery.start_soon(self.fleet.certificates.watch)
         nursery.start_soon(self._probe)
         nursery.start_soon(self.pools.keep_time)
         nursery.start_soon(self.succession.watch)

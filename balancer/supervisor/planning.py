@@ -10,6 +10,7 @@ from typing import NamedTuple
 from balancer.config.client_settings import Client
 from balancer.config.pool_settings import Pool as PoolSettings
 from balancer.config.settings import Listener, Log, Settings
+from balancer.config.tls_settings import ListenerTls
 from balancer.core.client_limits import NO_LIMIT, ClientLimits
 from balancer.core.field_names import FieldRules
 from balancer.core.places import share
@@ -18,6 +19,7 @@ from balancer.core.tunnels import TunnelLimits
 from balancer.proxy.pool import PoolLimits
 from balancer.proxy.service import ListenerRules
 from balancer.supervisor.slots import Slot
+from balancer.wire.tls_contexts import TlsRules
 from balancer.worker.messages import LogPlan, Plan, PoolNews, PoolPlan, RoutePlan, SocketKey
 
 
@@ -27,6 +29,7 @@ class Alike(NamedTuple):
     workers: int
     pseudonym: bytes
     log: LogPlan
+    tls: Mapping[str, TlsRules]
 
 
 def plan_of(
@@ -47,7 +50,8 @@ def plan_of(
         limits=client_limits(settings.client),
         in_flight_max=settings.max_in_flight,
         listeners=tuple(
-            _rules_of(listener, settings, alike.workers) for listener in settings.listeners
+            _rules_of(listener, settings, alike.workers, alike.tls.get(listener.bind))
+            for listener in settings.listeners
         ),
         trusted_proxies=settings.trusted_proxies,
         fields=FieldRules(
@@ -74,13 +78,18 @@ def plan_of(
     )
 
 
-def _rules_of(listener: Listener, settings: Settings, workers: int) -> ListenerRules:
+def _rules_of(
+    listener: Listener, settings: Settings, workers: int, tls: TlsRules | None
+) -> ListenerRules:
     believed = listener.proxy_protocol_from
     return ListenerRules(
         bind=listener.bind,
         connections_max=share(listener.max_connections, workers) or NO_LIMIT,
         proxy_protocol=listener.proxy_protocol == "required",
         proxy_protocol_from=settings.trusted_proxies if believed is None else believed,
+        tls=tls,
+        https_port=listener.https_redirect,
+        hsts=b"" if listener.tls is None else _hsts_of(listener.tls),
     )
 
 
@@ -100,6 +109,12 @@ def client_limits(client: Client) -> ClientLimits:
         age_max_s=client.max_age or math.inf,
         per_address_max=client.max_connections_per_address or NO_LIMIT,
     )
+
+
+def _hsts_of(tls: ListenerTls) -> bytes:
+    if tls.hsts is None:
+        return b""
+    return b"max-age=%d%b" % (tls.hsts, b"; includeSubDomains" if tls.hsts_subdomains else b"")
 
 
 def pool_news(number: int, after: PoolSnapshot, before: PoolSnapshot | None = None) -> PoolNews:

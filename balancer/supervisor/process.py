@@ -19,6 +19,13 @@ from balancer.config.settings import Settings
 from balancer.core.board import WORKERS_MAX, OtherLayout
 from balancer.supervisor.activation import given_listeners
 from balancer.supervisor.bequest import Channel, Failed
+from balancer.supervisor.certificate_files import (
+    CertificatesUnusable,
+    load_certificates,
+    read_file,
+    stamp_of,
+)
+from balancer.supervisor.certificates import Source
 from balancer.supervisor.heritage import (
     CannotTakeOver,
     Heritage,
@@ -56,6 +63,7 @@ CANNOT_START = (
     SocketPlaceTaken,
     CannotListen,
     CannotTakeOver,
+    CertificatesUnusable,
     StateUnreadable,
 )
 _log = get_logger()
@@ -119,6 +127,7 @@ class _Found:
     orphans_left: bool
     store: StateStore
     activated: dict[str, int]
+    certificates: Source
 
 
 def _run(given: _Given, heritage: Heritage | None, stack: ExitStack) -> int:
@@ -133,6 +142,7 @@ def _run(given: _Given, heritage: Heritage | None, stack: ExitStack) -> int:
     logs = FileSink(os.dup(2))
     _configure_logs(_log_plan(settings), logs)
     _check_access_log(settings)
+    certificates = load_certificates(settings, read_file, stamp_of)
     binds = [listener.bind for listener in settings.listeners]
     found = _Found(
         premises=premises,
@@ -140,6 +150,7 @@ def _run(given: _Given, heritage: Heritage | None, stack: ExitStack) -> int:
         orphans_left=heritage is None and orphans_are_left(premises.workers_path),
         store=FileStateStore(Path(admin.state)) if admin.state else MemoryStateStore(),
         activated=given_listeners(os.environ, pid=os.getpid(), binds=binds),
+        certificates=Source(certificates),
     )
     trio.run(_main, given, found, logs)
     return 0
@@ -197,6 +208,7 @@ def _instance(given: _Given, found: _Found, orphans: Orphans | None) -> Instance
         load=None if given.load is None else given.load_again,
         outside=premises,
         heritage=heritage,
+        certificates=found.certificates,
     )
     return Instance(given.settings, around)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import trio
 
+import balancer.worker
 from balancer.wire.network import KernelNetwork, Sock
 from balancer.worker.channel import KernelChannel
 from balancer.worker.memory import board_in
@@ -70,6 +71,10 @@ class AdoptedProcess:
                 signal.pidfd_send_signal(self._descriptor, number)
 
 
+# What workers are told of TLS beside their plan; an operator's own OPENSSL_CONF comes first.
+OPENSSL_CONF = Path(balancer.worker.__file__).with_name("openssl.cnf")
+
+
 class ProcessCrew:
     """Implements `balancer.supervisor.crew.Crew`: workers that dial `path`, where `listener` is.
 
@@ -95,6 +100,7 @@ class ProcessCrew:
             [sys.executable, *_options(), "-m", WORKER, str(slot), *map(str, self._paths)],
             stdin=subprocess.DEVNULL,
             process_group=0,
+            env={"OPENSSL_CONF": str(OPENSSL_CONF)} | os.environ,
         )
         return ChildProcess(child)
 

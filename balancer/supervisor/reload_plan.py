@@ -60,6 +60,7 @@ class ReloadPlan:
     pools: tuple[PoolChange, ...]
     opened: tuple[str, ...]
     closed: tuple[str, ...]
+    altered: tuple[tuple[str, tuple[str, ...]], ...]
     others: tuple[str, ...]
 
     @property
@@ -72,6 +73,7 @@ class ReloadPlan:
         parts += [change.in_words for change in self.pools]
         parts += [f"listener {bind} added" for bind in self.opened]
         parts += [f"listener {bind} removed" for bind in self.closed]
+        parts += [f"listener {bind}: {_listed(names)} changed" for bind, names in self.altered]
         if self.others:
             parts.append(f"{_listed(self.others)} changed")
         return "; ".join(part for part in parts if part) or "only the order of entries changed"
@@ -100,8 +102,18 @@ def plan_reload(running: Settings, ledger: Ledger, new: Settings) -> ReloadPlan:
         pools=tuple(change for change in pools if change.in_words),
         opened=tuple(bind for bind in wanted if bind not in binds),
         closed=tuple(bind for bind in binds if bind not in wanted),
+        altered=tuple(_altered(running, new)),
         others=tuple(others),
     )
+
+
+def _altered(running: Settings, new: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The listeners that stay where they are, and what is new about them."""
+    before = {listener.bind: listener for listener in running.listeners}
+    for listener in new.listeners:
+        names = tuple(differing(before.get(listener.bind, listener), listener))
+        if names:
+            yield listener.bind, names
 
 
 def weights_of(settings: Settings) -> dict[str, dict[str, int]]:

@@ -15,6 +15,8 @@ from balancer.admin.control import Done, NotApplied
 from balancer.config.errors import ConfigErrors
 from balancer.config.settings import Settings
 from balancer.core.ledger import Ledger, Refused
+from balancer.supervisor.certificate_files import CertificatesUnusable, Loaded
+from balancer.supervisor.certificates import Certificates
 from balancer.supervisor.changes import backend_change
 from balancer.supervisor.events import EventKind, EventLog
 from balancer.supervisor.listeners import CannotListen
@@ -34,7 +36,10 @@ Load = Callable[[], Awaitable[Settings]]
 
 
 class Serving(Protocol):
-    """Listeners and workers, as a reload needs them."""
+    """Listeners, their certificates, and workers, as a reload needs them."""
+
+    @property
+    def certificates(self) -> Certificates: ...
 
     def opening(self, plan: ReloadPlan) -> AbstractContextManager[None]:
         """Open what the plan adds; at the end of the block, close again what is not in use.
@@ -73,6 +78,7 @@ class Reloading:
         self._pools = pools
         self._orders = orders
         self._serving = serving
+        self._certificates = serving.certificates
         self._events = events
         self._stopping = stopping
         # An upgrade takes it as well: no two of either kind at a time.
@@ -94,19 +100,21 @@ class Reloading:
 
     async def _reload(self) -> Done:
         settings = await self._loaded()
+        certificates = await self._certificates_of(settings)
         with self._explained():
             plan = plan_reload(self.settings, self._orders.ledger, settings)
-            if not plan.changes:
+            renewed = certificates.rules != self._certificates.rules
+            if not plan.changes and not renewed:
                 return Done(changed=False, message=f"{self._source}: nothing changed")
             with self._serving.opening(plan), self._pools.joining(settings, plan.ledger):
                 await self._until_known(settings.start_timeout)
-                plan = await self._switch(settings)
+                plan = await self._switch(settings, certificates)
         laggards = await self._serving.switched()
         for bind in plan.opened:
             self._events.add(EventKind.LISTENER_OPEN, cause=f"listening on {bind}")
         for bind in plan.closed:
             self._events.add(EventKind.LISTENER_CLOSED, cause=f"no longer listening on {bind}")
-        done = Done(changed=True, message=self._in_words(plan), laggards=laggards)
+        done = Done(changed=True, message=self._in_words(plan, renewed), laggards=laggards)
         effect = f"not confirmed yet by {', '.join(laggards)}" if laggards else None
         self._events.add(EventKind.INSTANCE_RELOADED, cause=done.message, effect=effect)
         return done
@@ -124,6 +132,16 @@ class Reloading:
         except trio.TooSlowError as exc:
             slow = f"{self._source} could not be read within {LOAD_S_MAX:g} s"
             raise NotApplied(f"{slow}; nothing was changed") from exc
+
+    async def _certificates_of(self, settings: Settings) -> Loaded:
+        try:
+            return await self._certificates.load(settings)
+        except CertificatesUnusable as exc:
+            raise Refused(f"{self._source} is not valid; nothing was changed\n{exc}") from exc
+        except trio.TooSlowError as exc:
+            raise NotApplied(
+                "the certificates could not be read in time; nothing was changed"
+            ) from exc
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -149,7 +167,7 @@ class Reloading:
         await self._stopping.wait()
         scope.cancel()
 
-    async def _switch(self, settings: Settings) -> ReloadPlan:
+    async def _switch(self, settings: Settings, certificates: Loaded) -> ReloadPlan:
         """Save, and then go by it in one step; what orders have changed meanwhile is in it."""
         plans: list[ReloadPlan] = []
 
@@ -161,6 +179,7 @@ class Reloading:
             self._tell(plans[-1])
             self.settings = settings
             self._pools.switch(settings, plans[-1].ledger)
+            self._certificates.use(settings, certificates)
             self._serving.switch(settings)
 
         await self._orders.replace(ledger_from, obey)
@@ -187,7 +206,7 @@ class Reloading:
                     kind, pool=pool.name, backend=known.address, cause=cause, effect=effect
                 )
 
-    def _in_words(self, plan: ReloadPlan) -> str:
+    def _in_words(self, plan: ReloadPlan, renewed: bool) -> str:
         """What was done, and which of the pools that changed is not well now."""
         changed = [*plan.new_pools, *(pool.name for pool in plan.pools)]
         unwell = [
@@ -195,7 +214,8 @@ class Reloading:
             for name in changed
             if (book := self._pools.books[name]).snapshot.pending or not book.snapshot.available
         ]
-        return "; ".join([f"reloaded {self._source}: {plan.in_words}", *unwell])
+        what = [plan.in_words] * plan.changes + ["certificates loaded anew"] * renewed
+        return "; ".join([f"reloaded {self._source}: {', '.join(what)}", *unwell])
 
     def _tell_failed(self, why: str) -> None:
         lines = why.splitlines()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from balancer.config.settings import Settings
+from balancer.supervisor.certificates import Source
 from balancer.supervisor.crew import Crew
 from balancer.supervisor.heritage import Heritage
 from balancer.supervisor.reloading import Load
@@ -43,3 +44,4 @@ class Surroundings:
     strays: Mapping[int, Elder] = field(default_factory=dict)
     outside: Outside | None = None
     heritage: Heritage | None = None
+    certificates: Source = field(default_factory=Source)

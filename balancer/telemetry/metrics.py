@@ -43,6 +43,14 @@ class PoolFigures(TypedDict):
     durations: NotRequired[DurationFigures]
 
 
+class CertificateFigures(TypedDict):
+    """A certificate of a listener; `expires_s` in seconds since 1970."""
+
+    listener: str
+    file: str
+    expires_s: float
+
+
 class Figures(TypedDict):
     """One moment of an instance."""
 
@@ -59,6 +67,7 @@ class Figures(TypedDict):
     """Requests refused for lack of room in the instance."""
     connection_crashes: NotRequired[int]
     """Client connections that have ended by a mistake of ours."""
+    certificates: NotRequired[Sequence[CertificateFigures]]
     events: NotRequired[int]
     """Changes since the start."""
 
@@ -95,6 +104,14 @@ def _of_instance(figures: Figures) -> Iterator[str]:
         crashes = [f" {figures['connection_crashes']}"]
         text = "Client connections ended by a mistake of ours."
         yield from _family("connection_crashes_total", "counter", text, crashes)
+    if "certificates" in figures:
+        expiries = (
+            f'{{listener="{_escaped(one["listener"])}",file="{_escaped(one["file"])}"}}'
+            f" {one['expires_s']}"
+            for one in figures["certificates"]
+        )
+        text = "When a listener's certificate expires, in seconds since 1970."
+        yield from _family("certificate_expiry_time_seconds", "gauge", text, expiries)
     if "events" in figures:
         events = [f" {figures['events']}"]
         yield from _family("events_total", "counter", "Changes of state since the start.", events)

@@ -48,6 +48,14 @@ class TlsSock(Sock, Protocol):
         """Go on exchanging keys. BlockingIOError (`WantsWrite`: when to call again), OSError."""
         ...
 
+    def shut_below(self, how: int) -> None:
+        """Shut the connection that carries the coding."""
+        ...
+
+    def recv_below(self, size: int) -> bytes:
+        """What has come as it is, where it will never be decoded."""
+        ...
+
     @property
     def engine(self) -> Engine:
         """What is known of the coding: version, cipher, certificates, whether it was resumed."""

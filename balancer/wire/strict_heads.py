@@ -187,11 +187,14 @@ def plain_request(data: Data, limit: int, allowed: Collection[bytes] = ()) -> Pl
     )
 
 
-def forwarding_lines(client: bytes, scheme: bytes, pseudonym: bytes) -> bytes:
+def forwarding_lines(
+    client: bytes, scheme: bytes, pseudonym: bytes, certificate: tuple[bytes, ...] = ()
+) -> bytes:
     """What is said of every request of one connection: who its client is, and by what it came."""
+    more = b"".join(b"\r\n" + line for line in certificate)
     return (
-        b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Real-IP: %b\r\nVia: 1.1 %b"
-        b"\r\nX-Request-ID: " % (client, scheme, client, pseudonym)
+        b"%b\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Real-IP: %b\r\nVia: 1.1 %b"
+        b"\r\nX-Request-ID: " % (more, client, scheme, client, pseudonym)
     )
 
 
@@ -252,6 +255,7 @@ def forwarded_response(
     connection: bytes | None = None,
     panic: bool = False,
     date: bytes | None = None,
+    hsts: bytes = b"",
 ) -> bytes:
     """The head that goes to an HTTP/1.1 client; arguments as of `fields.response_bytes`."""
     more = b""
@@ -259,6 +263,8 @@ def forwarded_response(
         more = b"\r\nDate: " + date
     if connection is not None:
         more += b"\r\nConnection: " + connection
+    if hsts and b"\r\nstrict-transport-security:" not in plain.kept.lower():
+        more += b"\r\nStrict-Transport-Security: " + hsts
     if panic:
         more += b"\r\nX-Balancer-Panic: 1"
     return b"".join((plain.kept, _MADE_DOWN, request_id, more, b"\r\n\r\n"))

@@ -12,7 +12,7 @@ import ssl
 import struct
 import termios
 from contextlib import suppress
-from typing import Literal, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 # What OpenSSL puts into one record; more of an answer is offered to it piece by piece.
 RECORD_BYTES_MAX = 16 * 1024
@@ -47,7 +47,7 @@ class Engine(Protocol):
     def version(self) -> str | None: ...
     def cipher(self) -> tuple[str, str, int] | None: ...
     def selected_alpn_protocol(self) -> str | None: ...
-    def getpeercert(self, binary_form: Literal[True], /) -> bytes | None: ...
+    def getpeercert(self, binary_form: bool, /) -> Any: ...
 
 
 class Carrier(Protocol):
@@ -85,6 +85,10 @@ class Coded:
 
     def shut_below(self, how: int) -> None:
         """Shut the connection that carries the coding."""
+        raise NotImplementedError
+
+    def recv_below(self, size: int) -> bytes:
+        """What has come as it is, where it will never be decoded."""
         raise NotImplementedError
 
     def do_handshake(self) -> None:
@@ -262,6 +266,9 @@ class KernelTls(Coded):
 
     def shut_below(self, how: int) -> None:
         socket.socket.shutdown(self._socket, how)
+
+    def recv_below(self, size: int) -> bytes:
+        return socket.socket.recv(self._socket, size)
 
 
 def prepared(context: ssl.SSLContext) -> ssl.SSLContext:

@@ -25,6 +25,7 @@ from balancer.wire.waiting import Timekeeper
 from balancer.worker.messages import Plan, PoolNews, PoolPlan
 from balancer.worker.names import Names
 from balancer.worker.sockets import ListeningSockets
+from balancer.worker.terminators import terminators_of
 from balancer.worker.turned_away import TurnedAwayClients
 
 # How often idle upstream connections and clients that wait for an answer are looked at.
@@ -90,6 +91,7 @@ class Worker:
         # A socket that is leaving is emptied by the rules that its clients came under.
         held = {key.bind for key in self.sockets.held}
         kept = {bind: rules for bind, rules in service.listeners.items() if bind in held}
+        service.terminators = terminators_of(plan.listeners, service.terminators)
         service.listeners = kept | {rules.bind: rules for rules in plan.listeners}
         service.trusts = trusting(plan.trusted_proxies)
         service.fields = plan.fields

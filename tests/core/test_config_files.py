@@ -31,6 +31,7 @@ UNSET = re.compile(r"^# (?=[a-z_]+ = )", re.MULTILINE)
 # These have no default: what stands in the file is an example.
 EXAMPLES = {
     ("listeners", "*", "bind"),
+    ("listeners", "*", "tls", "certificates", "*", "certificate"),
     ("pools", "*", "backends", "*", "address"),
     ("routes", "*", "pool"),
 }

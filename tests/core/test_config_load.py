@@ -108,6 +108,17 @@ pool = "wbe"
 TOP = "edge.toml:1: "
 HEALTH = "[pools.web.health]\n"  # its keys are on line 6 of a text that begins with GOOD
 
+GOOD_LISTENER = """pools.web.backends = []
+[[listeners]]
+bind = "127.0.0.1:1"
+"""
+TLS = (
+    GOOD_LISTENER
+    + """[listeners.tls]
+certificates = [{ certificate = "/c" }]
+"""
+)
+
 WRONG = [
     # ---- what must be there ----
     ("", "missing [[listeners]]"),
@@ -116,6 +127,22 @@ WRONG = [
     ("listeners = []\npools = {}", "edge.toml:2: pools: is empty"),
     (GOOD + "[[routes]]\npath = '/'", "edge.toml:5: routes[0]: missing 'pool'"),
     (GOOD + "[pools.b]", "edge.toml:5: pools.b: there are 2 pools and no [[routes]]"),
+    # ---- TLS ----
+    (GOOD_LISTENER + "[listeners.tls]", "listeners[0].tls: missing 'certificates'"),
+    (
+        GOOD_LISTENER + "[listeners.tls]\ncertificates = []",
+        "listeners[0].tls.certificates: is empty",
+    ),
+    (
+        GOOD_LISTENER + "[listeners.tls]\ncertificates = [{ key = '/k' }]",
+        "listeners[0].tls.certificates[0]: missing 'certificate'",
+    ),
+    (TLS + "client_auth = 'required'", "name the file of its authorities in 'client_ca'"),
+    (TLS + "client_auth = 'yes'", "expected 'off', 'optional' or 'required', got 'yes'"),
+    (TLS + "minimum_version = '1.1'", "expected '1.2' or '1.3', got '1.1'"),
+    (TLS + "hsts_subdomains = true", "means nothing without 'hsts'"),
+    (TLS + "cert = '/c'", "unknown key 'cert'"),
+    (GOOD_LISTENER + "https_redirect = 70000", "listeners[0].https_redirect"),
     # ---- keys ----
     ("wrokers = 1\n" + GOOD, "edge.toml:1: unknown key 'wrokers'; did you mean 'workers'?"),
     ("interval = 1\n" + GOOD, "it belongs in [pools.NAME.health]"),

@@ -1,5 +1,7 @@
 """The heads that go out: who is believed, what ends at this hop, and what is never lost."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -479,3 +481,45 @@ def test_trailers_pass_in_their_order() -> None:
 )  # fmt: skip
 def test_a_trailer_changes_no_framing_routing_or_identity(name: bytes) -> None:
     assert trailer_bytes(((name, b"x"), (b"ok", b"y"))) == b"0\r\nok: y\r\n\r\n"
+
+
+CERTIFICATE_LINES = (b"X-Client-Cert-Verify: SUCCESS", b"X-Client-Cert-Subject: CN=alice")
+FORGED = (
+    (b"X-Client-Cert-Subject", b"CN=root"),
+    (b"x-client-cert-verify", b"SUCCESS"),
+    (b"Client-Cert", b":MIIC:"),
+    (b"X_Client_Cert_Subject", b"CN=root"),
+)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_only_we_tell_of_certificates_where_clients_are_asked_for_one(trusted: bool) -> None:
+    asked = replace(hop(trusted=trusted), certificate=CERTIFICATE_LINES)
+    out = request_bytes(head(*FORGED), NO_BODY, asked)
+    assert out.count(b"\r\nX-Client-Cert-") == 2
+    assert all(line in out for line in CERTIFICATE_LINES)
+    assert b"root" not in out
+
+
+def test_a_stranger_cannot_tell_of_a_certificate() -> None:
+    assert b"Cert" not in request_bytes(head(*FORGED), NO_BODY, hop())
+
+
+def test_a_trusted_proxy_may_tell_of_the_certificate_that_it_has_seen() -> None:
+    told = sent_up(head(*FORGED[:3]), trusted=True)
+    assert (b"x-client-cert-subject", b"CN=root") in told
+    assert (b"x-client-cert-verify", b"SUCCESS") in told
+
+
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [((), [b"max-age=9"]), (((b"Strict-Transport-Security", b"max-age=0"),), [b"max-age=0"])],
+)
+def test_browsers_are_told_of_https_once(own: Fields, told: list[bytes]) -> None:
+    """RFC 6797 7.1: one such field."""
+    response = ResponseHead(status=200, reason=b"OK", minor=1, fields=own)
+    out = response_bytes(
+        response, NO_BODY, request_id=b"i", connection=None, head_length=None, panic=False,
+        hsts=b"max-age=9",
+    )  # fmt: skip
+    assert parse_response_head(out).values(b"strict-transport-security") == told

@@ -36,7 +36,7 @@ PLANTED: list[tuple[str, dict[str, object]]] = [
     ("tunnels and echoes",                 {f"{RULES}.TUNNELS": frozenset()}),
     ("an escape that is none",             {f"{RULES}._BAD_ESCAPE": re.compile("(?!)")}),
     ("an odd Host",                        {f"{RULES}._check_host": lambda host: None}),
-    ("absolute form and another Host",     {f"{RULES}._without_default_port": lambda host: ""}),
+    ("absolute form and another Host",     {f"{RULES}._plain": lambda host, default: ""}),
     ("Connection names what is for everybody", {f"{RULES}.FOR_ALL_RECIPIENTS": frozenset()}),
     ("Connection names what is for this hop", {f"{FIELDS}._ends_here": lambda fields: frozenset()}),
     ("names that CGI folds",               {f"{NAMES}._SAFE_NAME": ANYTHING}),

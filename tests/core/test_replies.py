@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.core.message import RequestHead, ResponseHead
-from balancer.core.replies import REASONS, Reply, reply_bytes
+from balancer.core.replies import MISDIRECTED, REASONS, Reply, moved_to_https, reply_bytes
 from balancer.wire.h11_heads import parse_response_head
 
 
@@ -157,3 +157,29 @@ def test_no_sentence_breaks_out_of_its_place(sentence: str, accept: bytes | None
     assert b"\\" not in inside
     if accept is not None:
         assert json.loads(body)["detail"] == sentence
+
+
+@pytest.mark.parametrize(
+    ("authority", "port", "target", "location"),
+    [
+        ("a.test:8080", 443, "/x?y=%20", b"https://a.test/x?y=%20"),
+        ("a.test", 8443, "/", b"https://a.test:8443/"),
+        ("[::1]:80", 443, "/", b"https://[::1]/"),
+        ("a.test", 443, "*", b"https://a.test"),
+    ],
+)
+def test_a_request_is_sent_to_https(
+    authority: str, port: int, target: str, location: bytes
+) -> None:
+    """RFC 9110 15.4.9: 308 keeps the method, so the body comes again."""
+    head, _ = said(moved_to_https(authority, port, target))
+    assert (head.status, head.values(b"location")) == (308, [location])
+    assert not head.values(b"proxy-status")
+
+
+def test_our_own_answers_tell_browsers_of_https_too() -> None:
+    out = reply_bytes(
+        MISDIRECTED, request=request(), request_id=b"i", close=False, date=b"now", hsts=b"max-age=1"
+    )
+    assert out.startswith(b"HTTP/1.1 421 Misdirected Request\r\n")
+    assert b"\r\nStrict-Transport-Security: max-age=1\r\n" in out

@@ -245,3 +245,18 @@ def test_a_request_is_made_canonical_or_refused(target: str, host: bytes) -> Non
     else:
         assert changed.target.startswith("/")
         assert canonical(changed)[0] == changed
+
+
+@pytest.mark.parametrize("sent", [b"a", b"A:443", b"a:"])
+def test_over_tls_absolute_targets_are_of_https(sent: bytes) -> None:
+    """RFC 9112 3.3: the scheme is that of the connection."""
+    request = head("https://a:443/x", (b"Host", sent))
+    assert canonical(request, secure=True)[0].target == "/x"
+    assert refused(request).sentence == "an https target came without TLS"
+    with pytest.raises(BadMessage, match="an http target came over TLS"):
+        canonical(head("http://a/x", A), secure=True)
+
+
+def test_over_tls_port_80_is_another_host() -> None:
+    with pytest.raises(BadMessage, match="differ"):
+        canonical(head("https://a/", (b"Host", b"a:80")), secure=True)

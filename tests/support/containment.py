@@ -17,6 +17,7 @@ from trio.testing import MockClock
 from balancer.proxy import plain_exchange
 from balancer.rehearsal.memory_network import MemoryNetwork
 from balancer.rehearsal.virtual_time import _seeded
+from tests.support.certificates import files_for
 from tests.support.containment_verdict import Traces, judge, left_over
 from tests.support.edge_client import EdgeClient, NoAnswer
 from tests.support.injection import VICTIM_PORT, Probe, Run
@@ -142,7 +143,8 @@ async def _play(scenario: Scenario, probe: Probe, run: Run, wanted: list[Said] |
             patch.setattr(plain_exchange, "plain_request", lambda *_: None)
         if scenario.patch is not None:
             scenario.patch(patch)
-        async with scene(scripts, top=top, pool=pool) as stage:
+        files = files_for(main="a.test")
+        async with scene(scripts, top=top, pool=pool, files=files) as stage:
             await stage.nursery.start(VirtualBackend(stage.network, OTHERS, _others()).run)
             if scenario.prepare is not None:
                 await scenario.prepare(stage)

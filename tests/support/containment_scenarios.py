@@ -14,6 +14,7 @@ from balancer.core.message import RequestHead
 from balancer.core.request_rules import canonical
 from balancer.proxy import exchange
 from balancer.wire.streams import cut
+from tests.support.certificates import client_context
 from tests.support.containment import Act, Scenario, Talk
 from tests.support.edge_client import NoAnswer
 from tests.support.raw_backend import RawScript, head_of, raw
@@ -268,6 +269,40 @@ async def a_client_without_the_header_that_is_wanted(talk: Talk) -> None:
     await talk.client.send(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
     with pytest.raises(NoAnswer):
         await talk.client.answer()
+
+
+TLS = """
+[[listeners]]
+bind = "127.0.0.1:8443"
+[listeners.tls]
+certificates = [{ certificate = "/main.pem", key = "/main.key" }]
+handshake_timeout = "2s"
+"""
+
+
+@scenario(a=hello, top=TLS, port=8443)
+async def a_client_that_speaks_tls(talk: Talk) -> None:
+    await trio.sleep(0.2)
+    await talk.client.speak_tls(client_context(), "a.test")
+    for _ in range(2):
+        await first_of_two(talk)
+
+
+@scenario(a=hello, top=TLS, port=8443)
+async def a_client_that_speaks_no_tls(talk: Talk) -> None:
+    await talk.client.send(b"SSH-2.0-OpenSSH_9.9\r\n")
+    await talk.client.receive()
+
+
+@scenario(a=hello, top=TLS, port=8443)
+async def a_client_that_never_agrees_on_keys(talk: Talk) -> None:
+    await talk.client.receive()
+
+
+@scenario(a=hello, top='[[listeners]]\nbind = "127.0.0.1:8081"\nhttps_redirect = 8443', port=8081)
+async def a_client_that_is_sent_to_https(talk: Talk) -> None:
+    for _ in range(2):
+        assert (await talk.client.get()).status == 308
 
 
 # ---- bodies that come and go slowly
@@ -646,10 +681,10 @@ async def a_websocket_whose_backend_leaves(talk: Talk) -> None:
 def crashes_at(target: bytes) -> Patch:
     """Requests for this target are not understood, in a way that nobody has thought of."""
 
-    def breaks(head: RequestHead) -> tuple[RequestHead, str | None]:
+    def breaks(head: RequestHead, *, secure: bool) -> tuple[RequestHead, str | None]:
         if head.target == target.decode():
             raise RuntimeError("a bug")
-        return canonical(head)
+        return canonical(head, secure=secure)
 
     return lambda patch: patch.setattr(exchange, "canonical", breaks)
 

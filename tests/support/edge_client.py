@@ -5,11 +5,15 @@ broken.
 """
 
 import socket
+import ssl
 from dataclasses import dataclass
 
 import trio
 
+from balancer.rehearsal.memory_tls import MemoryTls
+from balancer.wire.handshake import handshake
 from balancer.wire.network import Network, Sock
+from balancer.wire.waiting import Timekeeper, Waiter
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,17 @@ class EdgeClient:
             sock.close()
             raise OSError(code, "connect")
         return cls(network, sock)
+
+    async def speak_tls(
+        self, context: ssl.SSLContext, name: str | None, session: object = None
+    ) -> None:
+        """Agree on keys, asking for a server of that name, perhaps to go on with a session. TlsBroken."""
+        coded = self.network.coded(self.sock, context, server_side=False, server_hostname=name)
+        if session is not None:
+            assert isinstance(coded, MemoryTls)
+            coded.buffers.session = session
+        self.sock = coded
+        await handshake(coded, Waiter(Timekeeper(self.network)), trio.current_time() + 60)
 
     async def send(self, data: bytes) -> None:
         view = memoryview(data)

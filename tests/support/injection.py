@@ -16,6 +16,8 @@ from typing import Any, TypeAlias
 import pytest
 import trio
 
+from balancer.rehearsal.memory_network import HostNetwork
+from balancer.rehearsal.memory_tls import MemoryTls
 from balancer.wire.lane import Lane, Rider
 from balancer.wire.network import Sock
 
@@ -43,18 +45,22 @@ class Tap:
 
     read: bytearray = field(default_factory=bytearray)
     sent: bytearray = field(default_factory=bytearray)
+    on: Any = None
 
     def put_on(self, sock: Any) -> None:
-        recv, send = sock.recv, sock.send
+        """From now on of this socket: of what is decoded, where a coding is put on another."""
+        recv, send, self.on = sock.recv, sock.send, sock
+        self.read.clear()
+        self.sent.clear()
 
         def tapped_recv(size: int, flags: int = 0) -> bytes:
             data: bytes = recv(size, flags)
-            self.read += b"" if flags else data
+            self.read += b"" if flags or self.on is not sock else data
             return data
 
         def tapped_send(data: bytes) -> int:
             sent: int = send(data)
-            self.sent += data[:sent]
+            self.sent += data[:sent] if self.on is sock else b""
             return sent
 
         sock.recv, sock.send = tapped_recv, tapped_send
@@ -107,6 +113,18 @@ _rider: ContextVar[Rider | None] = ContextVar("rider", default=None)
 _way: ContextVar[Way] = ContextVar("way", default=())
 
 
+def _tap_what_is_decoded(patch: pytest.MonkeyPatch, run: "Run") -> None:
+    coded = HostNetwork.coded
+
+    def coding(network: HostNetwork, sock: Any, *about: Any, **how: Any) -> MemoryTls:
+        made = coded(network, sock, *about, **how)
+        if run.tap.on is sock:
+            run.tap.put_on(made)
+        return made
+
+    patch.setattr(HostNetwork, "coded", coding)
+
+
 class Probe:
     """Is called by the code that `await_points.instrumented` has put its hooks into."""
 
@@ -119,6 +137,7 @@ class Probe:
         """Let the victim of this run be watched."""
         with pytest.MonkeyPatch.context() as patch:
             self._know_who_rides(patch, run)
+            _tap_what_is_decoded(patch, run)
             self._run = run
             try:
                 yield

@@ -14,7 +14,9 @@ from balancer.core.board import board_bytes, lay_out
 from balancer.core.cells import Cells
 from balancer.core.ledger import Ledger
 from balancer.core.snapshot import PoolSnapshot
+from balancer.rehearsal.memory_files import MemoryFiles
 from balancer.rehearsal.memory_network import MemoryNetwork
+from balancer.supervisor.certificates import Certificates, Source
 from balancer.supervisor.events import EventLog
 from balancer.supervisor.listeners import CannotListen
 from balancer.supervisor.orders import Orders, overlay_of
@@ -62,6 +64,7 @@ backends = [{listed}]
 class FakeServing:
     """Listeners and workers that do as they are told, or cannot."""
 
+    certificates: Certificates
     cannot_open: str = ""
     laggards: tuple[str, ...] = ()
     in_use: list[str] = field(default_factory=list)
@@ -171,7 +174,12 @@ async def reload_scene(
                 orders=orders,
                 store=store,
                 ear=Ear(),
-                serving=FakeServing(in_use=[each.bind for each in settings.listeners]),
+                serving=FakeServing(
+                    certificates=Certificates(
+                        settings, Source(files=MemoryFiles()), events, trio.current_time
+                    ),
+                    in_use=[each.bind for each in settings.listeners],
+                ),
                 stopping=trio.Event(),
                 text=text,
             )

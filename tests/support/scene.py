@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import trio
 import trio.testing
 
+from balancer.rehearsal.memory_files import MemoryFiles
 from balancer.rehearsal.memory_network import MemoryNetwork
 from balancer.rehearsal.stage import Stage, staged
 from balancer.supervisor.state_file import StateStore
@@ -83,6 +84,7 @@ async def scene(
     store: StateStore | None = None,
     latency_s: float = 0.0,
     greeted: bool = False,
+    files: MemoryFiles | None = None,
 ) -> AsyncIterator[Scene]:
     """Backends a, b, … with their scripts, and a balancer in front of them that accepts clients.
 
@@ -97,6 +99,6 @@ async def scene(
         for backend in backends.values():
             await nursery.start(backend.run)
         config = config_for("".join(scripts), pool=pool, top=top, listener=listener)
-        async with staged(config, network, seed=seed, store=store) as stage:
+        async with staged(config, network, seed=seed, store=store, files=files) as stage:
             yield Scene(stage, network, backends, nursery)
         nursery.cancel_scope.cancel()

@@ -1,0 +1,30 @@
+"""What an operator may want to know about certificates that can be used. Refuses none."""
+
+from collections.abc import Iterator
+
+from balancer.config.errors import Finding
+from balancer.core.expiry import Concern, concern, left_in_words
+from balancer.core.server_names import plain_name
+from balancer.supervisor.certificate_files import Held, Loaded, readable_by_all
+
+
+def warnings_about(loaded: Loaded, now: float) -> Iterator[Finding]:
+    """`now` is wall time in seconds."""
+    taken: dict[tuple[str, str], Held] = {}
+    for held in loaded.held:
+        facts = held.facts
+        if concern(facts.not_after_s - now) is not Concern.NONE:
+            yield _about(held, left_in_words(facts.not_after_s - now))
+        if facts.not_before_s > now:
+            yield _about(held, "is not valid yet")
+        if not facts.names:
+            yield _about(held, "names no host, so no client takes it for one")
+        if readable_by_all(held.key_path):
+            yield _about(held, "its key can be read by everybody; chmod 600 it")
+        first = [taken.setdefault((held.bind, plain_name(name)), held) for name in facts.names]
+        if first and not any(each is held for each in first):
+            yield _about(held, f"is never chosen; {first[0].path} has all of its names")
+
+
+def _about(held: Held, what: str) -> Finding:
+    return Finding(path=held.place, message=f"{held.path}: {what}")

@@ -1,0 +1,113 @@
+"""What a certificate says of itself, and whether the key is its own: found by using both.
+
+Speaks TLS with itself in memory, since `ssl` tells only of certificates that it has been shown.
+"""
+
+import ssl
+from dataclasses import dataclass
+
+from balancer.wire.tls_contexts import load_chain
+
+# X509_V_FLAG_NO_CHECK_TIME: an old certificate tells its age, too.
+_WHATEVER_THE_TIME = 0x200000
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
+_END = b"-----END CERTIFICATE-----"
+_KEY = b"PRIVATE KEY-----"
+_ENCRYPTED = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
+_WORDS = {
+    "KEY_VALUES_MISMATCH": "the key does not belong to the first certificate of the file",
+    "EE_KEY_TOO_SMALL": "its key is too short to be safe; RSA takes 2048 bits at least",
+    "CA_KEY_TOO_SMALL": "a key in its chain is too short to be safe",
+    "CA_MD_TOO_WEAK": "a signature in its chain is too weak to be safe",
+}
+
+
+class Unusable(Exception):
+    """No server can be run with it; str() says why. `key`: it is the key that is wrong."""
+
+    def __init__(self, sentence: str, *, key: bool = False) -> None:
+        super().__init__(sentence)
+        self.key = key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """`names` are those of the subject's alternative names; times are seconds since 1970."""
+
+    names: tuple[str, ...]
+    not_before_s: float
+    not_after_s: float
+
+
+def facts_of(chain: bytes, key: bytes) -> Facts:
+    """Raises Unusable."""
+    leaf = _first(chain)
+    if any(mark in key for mark in _ENCRYPTED):
+        raise Unusable("the key is encrypted; store it decrypted, readable by us alone", key=True)
+    if _KEY not in key:
+        raise Unusable("holds no private key in PEM", key=True)
+    listener = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        load_chain(listener, chain, key)
+        said = _shown_by(listener, leaf)
+    except ssl.SSLCertVerificationError as exc:
+        raise Unusable(f"no client would take it from a server: {exc.verify_message}") from exc
+    except ssl.SSLError as exc:
+        mismatch = exc.reason == "KEY_VALUES_MISMATCH"
+        words = _WORDS.get(exc.reason or "", f"OpenSSL cannot read it ({exc.reason or exc})")
+        raise Unusable(words, key=mismatch) from exc
+    return Facts(
+        names=tuple(name for kind, name in _names(said) if kind in ("DNS", "IP Address")),
+        not_before_s=_seconds(said["notBefore"]),
+        not_after_s=_seconds(said["notAfter"]),
+    )
+
+
+def check_authorities(pem: bytes) -> None:
+    """Whether these are certificates that can vouch for others. Raises Unusable."""
+    _first(pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_verify_locations(cadata=pem.decode("ascii", "replace"))
+    except ssl.SSLError as exc:
+        raise Unusable(f"OpenSSL cannot read it ({exc.reason or exc})") from exc
+    if not context.get_ca_certs():
+        raise Unusable("none of its certificates is an authority's, so they vouch for nobody")
+
+
+def _first(pem: bytes) -> bytes:
+    start, end = pem.find(_BEGIN), pem.find(_END)
+    if start < 0 or end < start:
+        raise Unusable("holds no certificate in PEM")
+    try:
+        return ssl.PEM_cert_to_DER_cert(pem[start : end + len(_END)].decode("ascii"))
+    except ValueError as exc:
+        raise Unusable("holds a certificate that is no PEM") from exc
+
+
+def _shown_by(listener: ssl.SSLContext, leaf: bytes) -> dict[str, object]:
+    """The certificate as a client sees it that trusts nothing but this one."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags = ssl.VerifyFlags(ssl.VERIFY_X509_PARTIAL_CHAIN | _WHATEVER_THE_TIME)
+    client.load_verify_locations(cadata=leaf)
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asks = client.wrap_bio(down, up)
+    answers = listener.wrap_bio(up, down, server_side=True)
+    for _ in range(4):
+        for side in (asks, answers):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+    return dict(asks.getpeercert() or {})
+
+
+def _names(said: dict[str, object]) -> tuple[tuple[str, str], ...]:
+    names = said.get("subjectAltName", ())
+    assert isinstance(names, tuple)
+    return names
+
+
+def _seconds(when: object) -> float:
+    return float(ssl.cert_time_to_seconds(str(when)))

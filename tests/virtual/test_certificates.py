@@ -1,0 +1,165 @@
+"""Certificates in force: reloaded with the configuration and when files change, and told of in time."""
+
+import datetime
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from balancer.core.ledger import Refused
+from balancer.rehearsal.memory_tls import MemoryTls
+from balancer.rehearsal.stage import MORNING
+from tests.support.certificates import (
+    authority,
+    client_context,
+    files_for,
+    pem_of,
+)
+from tests.support.edge_client import EdgeClient
+from tests.support.scene import Scene, config_for, scene
+from tests.support.virtual_backend import answers
+
+LISTENER = """
+[[listeners]]
+bind = "127.0.0.1:8443"
+[listeners.tls]
+certificates = [{ certificate = "/main.pem", key = "/main.key" }]
+"""
+DAY_S = 86400.0
+
+
+def renewed() -> tuple[bytes, bytes]:
+    return pem_of(authority().issue_cert("a.test"))
+
+
+def expiring_in(days: float) -> tuple[bytes, bytes]:
+    end = datetime.datetime.fromtimestamp(MORNING + days * DAY_S, datetime.UTC)
+    begin = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    return pem_of(authority().issue_cert("a.test", not_before=begin, not_after=end))
+
+
+CONTEXT = client_context()  # sessions are of one context
+
+
+async def shown(play: Scene, session: object = None) -> MemoryTls:
+    """What a new client is shown; the connection is closed."""
+    client = await EdgeClient.connect(play.network, 8443)
+    await client.speak_tls(CONTEXT, "a.test", session)
+    assert (await client.get()).status == 200
+    client.close()
+    assert isinstance(client.sock, MemoryTls)
+    return client.sock
+
+
+def events(play: Scene, kind: str) -> list[str]:
+    _, all_of_them = play.stage.instance.events.since(0)
+    return [event.sentence for event in all_of_them if event.kind == kind]
+
+
+async def test_files_that_change_are_taken_up_when_both_are_there(
+    autojump_clock: MockClock,
+) -> None:
+    files = files_for(main="a.test")
+    async with scene({"a": answers(200)}, top=LISTENER, files=files) as play:
+        before = (await shown(play)).engine.getpeercert(True)
+        stays = await EdgeClient.connect(play.network, 8443)
+        await stays.speak_tls(client_context(), "a.test")
+        chain, key = renewed()
+        files.contents["/main.pem"] = chain
+        await trio.sleep(4)
+        files.contents["/main.key"] = key
+        await trio.sleep(15)
+        after = (await shown(play)).engine.getpeercert(True)
+        assert after != before
+        assert events(play, "certificates.not_loaded") == []
+        assert events(play, "certificates.loaded") == [
+            "/main.pem, /main.key changed; new connections are given them"
+        ]
+        assert (await stays.get()).status == 200
+        stays.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "contents", "why"),
+    [
+        ("/main.key", renewed()[1], "the key does not belong to the first certificate of the file"),
+        ("/main.pem", b"", "holds no certificate in PEM"),
+        ("/main.key", None, "cannot be read: No such file or directory"),
+    ],
+)
+async def test_files_that_cannot_be_used_change_nothing(
+    autojump_clock: MockClock, path: str, contents: bytes | None, why: str
+) -> None:
+    files = files_for(main="a.test")
+    async with scene({"a": answers(200)}, top=LISTENER, files=files) as play:
+        before = (await shown(play)).engine.getpeercert(True)
+        if contents is None:
+            del files.contents[path]
+        else:
+            files.contents[path] = contents
+        await trio.sleep(60)
+        assert (await shown(play)).engine.getpeercert(True) == before
+        (said,) = events(play, "certificates.not_loaded")
+        assert why in said
+        assert said.endswith("; those that were loaded before stay in use")
+        assert why in str(play.stage.instance.desk.status(None)["certificates_problem"])
+        with pytest.raises(Refused, match=why):
+            await play.stage.instance.desk.reload()
+        assert (await shown(play)).engine.getpeercert(True) == before
+
+
+async def test_a_reload_takes_up_certificates_and_a_reload_of_the_same_keeps_sessions(
+    autojump_clock: MockClock,
+) -> None:
+    files = files_for(main="a.test")
+    async with scene({"a": answers(200)}, top=LISTENER, files=files) as play:
+        session = (await shown(play)).buffers.session
+        play.stage.config = config_for("a", top=LISTENER + "hsts = '1d'\n")
+        done = await play.stage.instance.desk.reload()
+        assert done.message == "reloaded stage.toml: listener 127.0.0.1:8443: tls.hsts changed"
+        assert (await shown(play, session)).engine.session_reused
+        files.contents["/main.pem"], files.contents["/main.key"] = renewed()
+        done = await play.stage.instance.desk.reload()
+        assert done.message == "reloaded stage.toml: certificates loaded anew"
+        assert not (await shown(play, session)).engine.session_reused
+        assert (await play.stage.instance.desk.reload()).changed is False
+
+
+async def test_a_listener_gets_tls_by_a_reload_and_loses_it(autojump_clock: MockClock) -> None:
+    files = files_for(main="a.test")
+    plain = '[[listeners]]\nbind = "127.0.0.1:8443"\n'
+    async with scene({"a": answers(200)}, top=plain, files=files) as play:
+        old = await EdgeClient.connect(play.network, 8443)
+        assert (await old.get()).status == 200
+        play.stage.config = config_for("a", top=LISTENER)
+        await play.stage.instance.desk.reload()
+        await shown(play)
+        assert (await old.get()).status == 200, "it has come under other rules"
+        play.stage.config = config_for("a", top=plain)
+        await play.stage.instance.desk.reload()
+        new = await EdgeClient.connect(play.network, 8443)
+        assert (await new.get()).status == 200
+        for client in (old, new):
+            client.close()
+
+
+async def test_an_operator_is_warned_a_month_a_week_and_nothing_before(
+    autojump_clock: MockClock,
+) -> None:
+    files = files_for(main="a.test")
+    files.contents["/main.pem"], files.contents["/main.key"] = expiring_in(32)
+    async with scene({"a": answers(200)}, top=LISTENER, files=files) as play:
+        said = events(play, "certificate.expires")
+        assert said == []
+        for days, words in ((2, "expires in 30 days"), (23, "expires in 7 days"), (8, "expired")):
+            autojump_clock.jump(days * DAY_S)
+            await trio.sleep(10)
+            said = events(play, "certificate.expires")
+            assert words in said[-1]
+        assert len(said) == 3
+        rows = play.stage.instance.desk.status(None)["certificates"]
+        assert isinstance(rows, list)
+        (row,) = rows
+        assert row["state"] == "expired"
+        assert row["names"] == ["a.test"]
+        assert row["expires"] == "2026-02-02T00:00:00Z"
