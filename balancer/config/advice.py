@@ -26,7 +26,7 @@ def warnings_about(settings: Settings) -> Iterator[Finding]:
             yield Finding(path=place, message="no route leads to this pool")
         yield from _about_backends(pool, place)
         if pool.health is not None:
-            yield from _about_health(pool.health, (*place, "health"))
+            yield from _about_health(pool.health, (*place, "health"), tls=pool.probes_speak_tls)
     yield from _never_reached(settings.routes)
 
 
@@ -43,7 +43,7 @@ def _about_backends(pool: Pool, place: Place) -> Iterator[Finding]:
         yield Finding(path=place, message=message)
 
 
-def _about_health(health: Health, place: Place) -> Iterator[Finding]:
+def _about_health(health: Health, place: Place, *, tls: bool) -> Iterator[Finding]:
     interval = format_duration(health.interval)
     if health.timeout > health.interval:
         message = (
@@ -54,7 +54,7 @@ def _about_health(health: Health, place: Place) -> Iterator[Finding]:
     if health.transition_pace > health.interval:
         message = f"is longer than the interval ({interval}); it is meant to be shorter"
         yield Finding(path=(*place, "transition_interval"), message=message)
-    if not health.verify and not health.tls:
+    if health.verify is not None and not tls:
         yield Finding(path=(*place, "verify"), message="means nothing without tls = true")
 
 

@@ -37,6 +37,7 @@ def cross_checks(data: object) -> Iterator[Finding]:
         path = ("pools", name)
         yield from _backends_differ(_table(pool), path)
         yield from _health_agrees(_table(_table(pool).get("health")), (*path, "health"))
+        yield from _keys_have_certificates(_table(_table(pool).get("tls")), (*path, "tls"))
         yield from _ejections_agree(_table(_table(pool).get("passive")), (*path, "passive"))
     yield from _routes_lead_somewhere(top, pools)
 
@@ -122,6 +123,17 @@ def _health_agrees(health: Mapping[str, object], path: Place) -> Iterator[Findin
         if key in health and health.get("method") == "HEAD":
             message = f"an answer to HEAD has no body, so '{key}' can never be met; use GET"
             yield Finding(path=(*path, key), message=message)
+
+
+def _keys_have_certificates(tls: Mapping[str, object], path: Place) -> Iterator[Finding]:
+    if "key" in tls and "certificate" not in tls:
+        message = "a key is of no use without 'certificate'; add it, or remove the key"
+        yield Finding(path=(*path, "key"), message=message)
+    if tls.get("verify") is False and "ca" in tls:
+        message = (
+            "with verify = false nobody is asked whom this file believes; remove one of the two"
+        )
+        yield Finding(path=(*path, "ca"), message=message, first=(*path, "verify"))
 
 
 def _ejections_agree(passive: Mapping[str, object], path: Place) -> Iterator[Finding]:

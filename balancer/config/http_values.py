@@ -44,6 +44,15 @@ def probe_host_of(value: str) -> str:
     raise Unfit(f'expected a host such as "example.com", got {shown(value)}')
 
 
+def server_name_of(value: str) -> str:
+    """A name, or an address, that a certificate can be for."""
+    if re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,39}", value):
+        return value
+    raise Unfit(
+        f'expected a name such as "backend.example.com", without a port, got {shown(value)}'
+    )
+
+
 def url_path_of(value: str) -> str:
     if _URL_PATH.fullmatch(value) and "#" not in value:
         return value
@@ -154,6 +163,7 @@ _STATUS_SCHEMA = {
 }
 RouteHost: TypeAlias = Annotated[str, text(route_host_of)]
 RoutePath: TypeAlias = Annotated[str, text(route_path_of)]
+ServerName: TypeAlias = Annotated[str, text(server_name_of)]
 ProbeHost: TypeAlias = Annotated[str, text(probe_host_of)]
 UrlPath: TypeAlias = Annotated[str, text(url_path_of)]
 Method: TypeAlias = Annotated[str, text(method_of)]

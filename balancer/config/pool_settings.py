@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from balancer.config import http_values as http
 from balancer.config.model import Table
+from balancer.config.tls_settings import BackendTls
 from balancer.config.values import BackendAddress, Items, duration, size
 
 KIB = 1024
@@ -91,9 +92,12 @@ class Health(Table):
     body_limit: Annotated[int, size(least="1B", most="16MiB")] = Field(
         default=64 * KIB, description="How much of the body is read to find it."
     )
-    tls: bool = Field(default=False, description="Probe with https.")
-    verify: bool = Field(
-        default=True, description="With tls: refuse certificates that are not trusted."
+    tls: bool | None = Field(
+        default=None, description="Probe with https. Default: where the pool has a tls table."
+    )
+    verify: bool | None = Field(
+        default=None,
+        description="With tls: refuse certificates that are not trusted. Default: as the pool, else true.",
     )
 
     @property
@@ -197,6 +201,9 @@ class Pool(Table):
     connections: Connections = Field(
         default=Connections(), description="Reuse of connections to backends."
     )
+    tls: BackendTls | None = Field(
+        default=None, description="Speak TLS with backends. Default: none, plain HTTP."
+    )
     proxy_protocol: Literal["off", "v1", "v2"] = Field(
         default="off",
         description="Tell backends of the client in a PROXY header; each connection has one client.",
@@ -204,3 +211,9 @@ class Pool(Table):
     tunnels: Tunnels = Field(
         default=Tunnels(), description="What may be spoken instead of HTTP, and for how long."
     )
+
+    @property
+    def probes_speak_tls(self) -> bool:
+        """Whether probes ask over https: as their own table says, else as requests do."""
+        asked = self.health.tls if self.health is not None else None
+        return self.tls is not None if asked is None else asked

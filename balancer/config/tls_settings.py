@@ -1,9 +1,10 @@
-"""Settings of TLS: certificates of a listener, and what clients must show."""
+"""Settings of TLS: certificates of a listener, what clients must show, and whom a pool believes."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from balancer.config import http_values as http
 from balancer.config.model import Table
 from balancer.config.values import FilePath, Items, duration
 
@@ -43,4 +44,23 @@ class ListenerTls(Table):
     )
     hsts_subdomains: bool = Field(
         default=False, description="The same for all names below the one that was asked for."
+    )
+
+
+class BackendTls(Table):
+    ca: FilePath | None = Field(
+        default=None,
+        description="File with the authorities that backends are believed by. Default: the system's.",
+    )
+    server_name: http.ServerName | None = Field(
+        default=None,
+        description="The name that backends are asked for and must prove. Default: that of the address.",
+    )
+    verify: bool = Field(default=True, description="Refuse backends that cannot prove their name.")
+    certificate: FilePath | None = Field(
+        default=None,
+        description="Client certificate shown to backends, with its chain. Default: none.",
+    )
+    key: FilePath | None = Field(
+        default=None, description="The key of the client certificate. Default: in the same file."
     )

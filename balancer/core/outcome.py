@@ -18,6 +18,7 @@ class Failure(StrEnum):
     CONNECT_TIMEOUT = "connect timed out"
     CONNECT_UNREACHABLE = "unreachable"
     NAME_UNKNOWN = "name not known"
+    TLS_REFUSED = "TLS failed"
     OWN_LIMIT = "no descriptors or ports left here"
     STALE = "idle connection had gone"
     BROKEN = "connection broke before an answer"
@@ -56,6 +57,7 @@ CONSEQUENCES: Mapping[Failure, Consequence] = {
     Failure.CONNECT_TIMEOUT:     Consequence(_F, 504, "connection_timeout", True),
     Failure.CONNECT_UNREACHABLE: Consequence(_F, 502, "destination_ip_unroutable", True),
     Failure.NAME_UNKNOWN:        Consequence(_I, 502, "dns_error", True),
+    Failure.TLS_REFUSED:         Consequence(_F, 502, "tls_protocol_error", True),
     Failure.OWN_LIMIT:           Consequence(_I, 503, "connection_limit_reached", True),
     # A connection that rested may have been closed by a well backend: that says nothing about it.
     Failure.STALE:               Consequence(_I, 502, "connection_terminated", True),

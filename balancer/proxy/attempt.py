@@ -4,28 +4,21 @@ Where the whole request has come already, one task does it all. Only a body that
 sent by a second task, so that an early answer reaches the client while the body goes up.
 """
 
-import errno
 from collections.abc import Awaitable
 
 import trio
 
 from balancer.core.backend import BackendView
 from balancer.core.fields import trailer_bytes
-from balancer.core.outcome import Failure, broke_before_answer, lacks_descriptors
+from balancer.core.outcome import broke_before_answer
 from balancer.proxy.answer import pass_answer, pass_rest
+from balancer.proxy.dialling import new_connection
 from balancer.proxy.exchange_state import Exchange
-from balancer.proxy.faults import AttemptFailed, ended_by
+from balancer.proxy.faults import AttemptFailed
 from balancer.proxy.handover import Begun
 from balancer.proxy.idle import UpstreamConnection
 from balancer.proxy.upload import Upload
-from balancer.wire.dial import DialFailed, dial
-from balancer.wire.network import Sock
-from balancer.wire.proxy_protocol import header
 from balancer.wire.streams import send_now
-from balancer.wire.waiting import Interrupted
-
-# So many connections that rest make room for one that is needed, and for some that come next.
-RELEASED = 8
 
 
 async def run_attempt(exchange: Exchange, view: BackendView, rest_max_s: float) -> int:
@@ -70,50 +63,11 @@ async def _connection_to(
     if connection is not None:
         exchange.upstream_sock = connection.sock
     else:
-        connection = await _new_connection(exchange, view, now)
+        connection = await new_connection(exchange, view, now)
         attempt.connected = trio.current_time()
     connection.requests += 1
     attempt.reused = connection.reused
     return connection
-
-
-async def _new_connection(exchange: Exchange, view: BackendView, now: float) -> UpstreamConnection:
-    limits = exchange.pool.limits
-    try:
-        sock = await _dialled(exchange, view, now + limits.connect_s)
-    except DialFailed as exc:
-        raise AttemptFailed(exc.failure) from exc
-    except Interrupted as exc:
-        raise ended_by(exc, Failure.CONNECT_TIMEOUT) from exc
-    if limits.proxy_protocol is None:
-        return UpstreamConnection(sock, view.id, now)
-    try:
-        _introduce_client(sock, header(limits.proxy_protocol, exchange.arrival.ends))
-    except OSError as exc:
-        raise AttemptFailed(Failure.BROKEN) from exc
-    exchange.arrival.backends.add(view.id)
-    return UpstreamConnection(sock, view.id, now, client=exchange.arrival)
-
-
-async def _dialled(exchange: Exchange, view: BackendView, deadline: float) -> Sock:
-    """Connect; where descriptors have run out, with those of connections that only rest."""
-    service = exchange.service
-    while True:
-        try:
-            sock = exchange.upstream_sock = await dial(
-                service.network, exchange.waiter, service.targets(view.id), deadline
-            )
-        except DialFailed as exc:
-            if not (lacks_descriptors(exc.failure) and service.idle.release(RELEASED)):
-                raise
-        else:
-            return sock
-
-
-def _introduce_client(sock: Sock, data: bytes) -> None:
-    """Send a PROXY header, in one piece as its text demands; a new connection has room for it."""
-    if send_now(sock, data) < len(data):
-        raise OSError(errno.ENOBUFS, "a new connection did not take a PROXY header")
 
 
 async def _talk(exchange: Exchange, connection: UpstreamConnection) -> tuple[int, bool]:

@@ -22,6 +22,7 @@ from balancer.core.seat import Seat
 from balancer.core.snapshot import PoolSnapshot, why_none
 from balancer.core.tally import Tally
 from balancer.core.tunnels import NO_TUNNELS, TunnelLimits
+from balancer.wire.backend_tls import BackendTlsRules, backend_context
 from balancer.wire.proxy_protocol import Version
 from healthcheck.core.verdict import Evidence
 
@@ -50,13 +51,15 @@ class PoolLimits:
     retry_after_s: int
     proxy_protocol: Version | None = None
     tunnels: TunnelLimits = NO_TUNNELS
+    tls: BackendTlsRules | None = None
 
 
 class Pool:
     """One pool of this worker.
 
-    `row` is the worker's own on the board, `admission` that of all its pools. `base_ejection_s`: how long an ejection of our own lasts
-    if the supervisor says nothing. `limits`, `base_ejection_s` and `policy` may be replaced.
+    `row` is the worker's own on the board, `admission` that of all its pools. `base_ejection_s`: how
+    long an ejection of our own lasts if the supervisor says nothing. It may be replaced, the policy,
+    too, and the limits by `go_by`. `tls` is what new connections are made with.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Pool:
         base_ejection_s: float = 10.0,
     ) -> None:
         self.limits = limits
+        self.tls = None if limits.tls is None else backend_context(limits.tls)
         self.base_ejection_s = base_ejection_s
         self._policy = policy
         self._report = report
@@ -90,6 +94,12 @@ class Pool:
         self._ejections = LocalEjections()
         self.snapshot: PoolSnapshot
         self.apply(snapshot)
+
+    def go_by(self, limits: PoolLimits) -> None:
+        """Have these limits from now on."""
+        if limits.tls != self.limits.tls:
+            self.tls = None if limits.tls is None else backend_context(limits.tls)
+        self.limits = limits
 
     @property
     def name(self) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from balancer.config.errors import Finding
 from balancer.core.expiry import Concern, concern, left_in_words
 from balancer.core.server_names import plain_name
-from balancer.supervisor.certificate_files import Held, Loaded, readable_by_all
+from balancer.supervisor.certificate_files import Loaded, readable_by_all
+from balancer.supervisor.certificate_reading import Held
 
 
 def warnings_about(loaded: Loaded, now: float) -> Iterator[Finding]:
@@ -17,11 +18,13 @@ def warnings_about(loaded: Loaded, now: float) -> Iterator[Finding]:
             yield _about(held, left_in_words(facts.not_after_s - now))
         if facts.not_before_s > now:
             yield _about(held, "is not valid yet")
-        if not facts.names:
-            yield _about(held, "names no host, so no client takes it for one")
         if readable_by_all(held.key_path):
             yield _about(held, "its key can be read by everybody; chmod 600 it")
-        first = [taken.setdefault((held.bind, plain_name(name)), held) for name in facts.names]
+        if held.of_client:
+            continue
+        if not facts.names:
+            yield _about(held, "names no host, so no client takes it for one")
+        first = [taken.setdefault((held.owner, plain_name(name)), held) for name in facts.names]
         if first and not any(each is held for each in first):
             yield _about(held, f"is never chosen; {first[0].path} has all of its names")
 

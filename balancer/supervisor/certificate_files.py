@@ -1,6 +1,6 @@
 """Certificates and keys, read from their files and checked, all of a config or none.
 
-Decides what of a file makes it useless to a listener; what is made of it is for `certificates`.
+Decides what there is to read; when that is done, and what becomes of it, is for `certificates`.
 """
 
 import os
@@ -9,20 +9,25 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from balancer.config.errors import Finding, Place
+from balancer.config.errors import Finding
 from balancer.config.settings import Settings
-from balancer.config.tls_settings import Certificate, ListenerTls
+from balancer.config.tls_settings import BackendTls, ListenerTls
 from balancer.config.wording import dotted
-from balancer.wire.certificate_facts import Facts, Unusable, check_authorities, facts_of
-from balancer.wire.tls_contexts import Credentials, Terminator, TlsRules
+from balancer.supervisor.certificate_reading import (
+    Held,
+    Read,
+    Reading,
+    backend_rules,
+    listener_rules,
+)
+from balancer.wire.backend_tls import BackendTlsRules
+from balancer.wire.tls_contexts import TlsRules
 
 # A certificate with its whole chain takes 10 KiB; all authorities of the web 250.
 FILE_BYTES_MAX = 1024 * 1024
 # Who else may read a key may be us.
 OTHERS_READ = 0o004
 
-Read: TypeAlias = Callable[[str], bytes]
-"""The bytes of a file; OSError."""
 Stamp: TypeAlias = Callable[[str], object]
 
 
@@ -38,26 +43,28 @@ class CertificatesUnusable(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """One certificate of a listener, and where it comes from."""
-
-    bind: str
-    path: str
-    key_path: str
-    place: Place
-    facts: Facts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """All that the files of a config hold; rules by listener. `stamps`: of the files as they were."""
+    """All that the files of a config hold. `stamps`: of the files as they were.
+
+    `rules` by listener; `backends` by the settings that they are made of.
+    """
 
     rules: Mapping[str, TlsRules]
+    backends: Mapping[BackendTls, BackendTlsRules]
     held: tuple[Held, ...]
     stamps: Mapping[str, object]
 
+    @property
+    def content(self) -> object:
+        """What is another one once something has changed for anybody."""
+        return self.rules, self.backends
 
-NOTHING = Loaded(rules={}, held=(), stamps={})
+    def backend_rules(self, tls: BackendTls | None) -> BackendTlsRules | None:
+        """What a pool with these settings goes by."""
+        return None if tls is None else self.backends[tls]
+
+
+NOTHING = Loaded(rules={}, backends={}, held=(), stamps={})
 
 
 def load_certificates(settings: Settings, read: Read, stamp: Stamp) -> Loaded:
@@ -65,109 +72,46 @@ def load_certificates(settings: Settings, read: Read, stamp: Stamp) -> Loaded:
     stamps = stamps_of(settings, stamp)
     findings: list[Finding] = []
     rules: dict[str, TlsRules] = {}
+    backends: dict[BackendTls, BackendTlsRules] = {}
     held: list[Held] = []
     for at, listener in enumerate(settings.listeners):
         if listener.tls is None:
             continue
-        reading = _Reading(listener.bind, ("listeners", at, "tls"), read)
-        made = reading.rules(listener.tls)
+        reading = Reading(listener.bind, ("listeners", at, "tls"), read)
+        made = listener_rules(reading, listener.tls)
         findings += reading.findings
         held += reading.held
         if made is not None:
             rules[listener.bind] = made
+    for name, pool in settings.pools.items():
+        if pool.tls is None:
+            continue
+        reading = Reading(f"pool {name}", ("pools", name, "tls"), read)
+        known = backend_rules(reading, pool.tls)
+        findings += reading.findings
+        held += reading.held
+        if known is not None:
+            backends[pool.tls] = known
     if findings:
         raise CertificatesUnusable(tuple(findings))
-    return Loaded(rules=rules, held=tuple(held), stamps=stamps)
+    return Loaded(rules=rules, backends=backends, held=tuple(held), stamps=stamps)
 
 
 def stamps_of(settings: Settings, stamp: Stamp) -> Mapping[str, object]:
-    """Of every file that TLS with clients depends on, what is another once it has changed."""
-    return {
-        path: stamp(path)
-        for listener in settings.listeners
-        if listener.tls is not None
-        for path in _paths(listener.tls)
-    }
+    """Of every file that TLS depends on, what is another once it has changed."""
+    tables = [listener.tls for listener in settings.listeners]
+    shown = [pool.tls for pool in settings.pools.values()]
+    named = [path for tls in (*tables, *shown) if tls is not None for path in _paths(tls)]
+    return {path: stamp(path) for path in named if path is not None}
 
 
-def _paths(tls: ListenerTls) -> Iterator[str]:
+def _paths(tls: ListenerTls | BackendTls) -> Iterator[str | None]:
+    if isinstance(tls, BackendTls):
+        yield from (tls.ca, tls.certificate, tls.key)
+        return
     for each in tls.certificates:
-        yield each.certificate
-        yield each.key or each.certificate
-    if tls.client_ca is not None:
-        yield tls.client_ca
-
-
-class _Reading:
-    """One listener's files."""
-
-    def __init__(self, bind: str, place: Place, read: Read) -> None:
-        self.bind = bind
-        self.place = place
-        self.findings: list[Finding] = []
-        self.held: list[Held] = []
-        self._read = read
-
-    def rules(self, tls: ListenerTls) -> TlsRules | None:
-        """What the files and the settings say together; None where something is wrong."""
-        made = [self._credentials(at, each) for at, each in enumerate(tls.certificates)]
-        authorities = b""
-        if tls.client_ca is not None:
-            authorities = self._authorities(tls.client_ca)
-        if self.findings:
-            return None
-        rules = TlsRules(
-            certificates=tuple(each for each in made if each is not None),
-            at_least_1_3=tls.minimum_version == "1.3",
-            refuse_unknown=tls.unknown_name == "refuse",
-            client_auth=tls.client_auth,
-            client_ca=authorities,
-            handshake_s=tls.handshake_timeout,
-        )
-        Terminator(rules)  # what a worker will make of it
-        return rules
-
-    def _credentials(self, at: int, certificate: Certificate) -> Credentials | None:
-        place = (*self.place, "certificates", at)
-        chain = self._contents(certificate.certificate, (*place, "certificate"))
-        key, key_place = chain, (*place, "certificate")
-        if certificate.key is not None:
-            key_place = (*place, "key")
-            key = self._contents(certificate.key, key_place)
-        if chain is None or key is None:
-            return None
-        try:
-            facts = facts_of(chain, key)
-        except Unusable as exc:
-            path = (certificate.key or certificate.certificate) if exc.key else None
-            where = key_place if exc.key else (*place, "certificate")
-            self._wrong(where, path or certificate.certificate, str(exc))
-            return None
-        path, key_path = certificate.certificate, certificate.key or certificate.certificate
-        self.held.append(
-            Held(bind=self.bind, path=path, key_path=key_path, place=place, facts=facts)
-        )
-        return Credentials(names=facts.names, chain=chain, key=key)
-
-    def _authorities(self, path: str) -> bytes:
-        place = (*self.place, "client_ca")
-        pem = self._contents(path, place)
-        if pem is not None:
-            try:
-                check_authorities(pem)
-            except Unusable as exc:
-                self._wrong(place, path, str(exc))
-        return pem or b""
-
-    def _contents(self, path: str, place: Place) -> bytes | None:
-        try:
-            return self._read(path)
-        except OSError as exc:
-            self._wrong(place, path, f"cannot be read: {exc.strerror or exc}")
-            return None
-
-    def _wrong(self, place: Place, path: str, why: str) -> None:
-        self.findings.append(Finding(path=place, message=f"{path}: {why}"))
+        yield from (each.certificate, each.key)
+    yield tls.client_ca
 
 
 def read_file(path: str) -> bytes:

@@ -16,15 +16,14 @@ from balancer.core.expiry import Concern, concern, left_in_words
 from balancer.supervisor.certificate_files import (
     NOTHING,
     CertificatesUnusable,
-    Held,
     Loaded,
     load_certificates,
     read_file,
     stamp_of,
     stamps_of,
 )
+from balancer.supervisor.certificate_reading import Held
 from balancer.supervisor.events import EventKind, EventLog
-from balancer.wire.tls_contexts import TlsRules
 
 # How often files are looked at, and how often the calendar.
 LOOK_S = 5.0
@@ -81,10 +80,6 @@ class Certificates:
         self._seen = self._tried = loaded.stamps
         self._told: dict[tuple[str, str], Concern] = {}
 
-    @property
-    def rules(self) -> Mapping[str, TlsRules]:
-        return self.loaded.rules
-
     async def load(self, settings: Settings) -> Loaded:
         """What the files hold now. CertificatesUnusable; trio.TooSlowError."""
         with trio.fail_after(LOAD_S_MAX):
@@ -133,7 +128,7 @@ class Certificates:
         if settings is not self._settings:
             return
         self.problem = None
-        if loaded.rules != self.loaded.rules:
+        if loaded.content != self.loaded.content:
             self.loaded = loaded
             self.changed()
             changed = ", ".join(paths)
@@ -145,7 +140,7 @@ class Certificates:
         now = self._wall()
         told, self._told = self._told, {}
         for held in self.loaded.held:
-            key = held.bind, held.path
+            key = held.owner, held.path
             left_s = held.facts.not_after_s - now
             worst = self._told[key] = concern(left_s)
             if worst.rank > told.get(key, Concern.NONE).rank:
@@ -162,7 +157,7 @@ class Certificates:
 def _row(held: Held, now: float) -> Mapping[str, object]:
     left_s = held.facts.not_after_s - now
     return {
-        "listener": held.bind,
+        "listener": held.owner,
         "file": held.path,
         "names": list(held.facts.names),
         "expires": _date(held.facts.not_after_s),

@@ -173,7 +173,8 @@ class Fleet:
         self.workers.say(pool_news(self.workers.answers.next_number(), snapshot, before))
 
     def brief(self) -> None:
-        """Tell every worker everything anew."""
+        """Tell every worker everything anew, and probes of what backends are believed by."""
+        self._pools.know(self.certificates.loaded.backends)
         self.workers.brief()
 
     def reopen_logs(self) -> None:
@@ -196,7 +197,7 @@ class Fleet:
                 len(self.workers.slots),
                 self._pseudonym,
                 self._log(self.settings),
-                self.certificates.rules,
+                self.certificates.loaded,
             ),
         )
 

@@ -59,6 +59,7 @@ class Instance:
             rng=around.rng,
             cells=Cells(around.crew.board),
         )
+        self.pools.know(around.certificates.loaded.backends)
         self.orders = Orders(ledger, self.pools, around.store, self.events)
         self.fleet = Fleet(settings, self.pools, self.events, around)
         self.accepting = trio.Event()

@@ -18,6 +18,7 @@ from balancer.core.snapshot import PoolSnapshot
 from balancer.core.tunnels import TunnelLimits
 from balancer.proxy.pool import PoolLimits
 from balancer.proxy.service import ListenerRules
+from balancer.supervisor.certificate_files import NOTHING, Loaded
 from balancer.supervisor.slots import Slot
 from balancer.wire.tls_contexts import TlsRules
 from balancer.worker.messages import LogPlan, Plan, PoolNews, PoolPlan, RoutePlan, SocketKey
@@ -29,7 +30,7 @@ class Alike(NamedTuple):
     workers: int
     pseudonym: bytes
     log: LogPlan
-    tls: Mapping[str, TlsRules]
+    certificates: Loaded
 
 
 def plan_of(
@@ -50,7 +51,9 @@ def plan_of(
         limits=client_limits(settings.client),
         in_flight_max=settings.max_in_flight,
         listeners=tuple(
-            _rules_of(listener, settings, alike.workers, alike.tls.get(listener.bind))
+            _rules_of(
+                listener, settings, alike.workers, alike.certificates.rules.get(listener.bind)
+            )
             for listener in settings.listeners
         ),
         trusted_proxies=settings.trusted_proxies,
@@ -64,7 +67,7 @@ def plan_of(
         pools=tuple(
             PoolPlan(
                 news=pool_news(number, snapshot),
-                limits=limits_of(settings.pools[name]),
+                limits=limits_of(settings.pools[name], alike.certificates),
                 base_ejection_s=settings.pools[name].passive.base_ejection,
             )
             for name, snapshot in snapshots.items()
@@ -139,7 +142,7 @@ def pool_news(number: int, after: PoolSnapshot, before: PoolSnapshot | None = No
     )
 
 
-def limits_of(pool: PoolSettings) -> PoolLimits:
+def limits_of(pool: PoolSettings, certificates: Loaded = NOTHING) -> PoolLimits:
     """The limits of one pool on the data path."""
     return PoolLimits(
         connect_s=pool.timeouts.connect,
@@ -157,6 +160,7 @@ def limits_of(pool: PoolSettings) -> PoolLimits:
             age_max_s=pool.tunnels.max_age,
             drain_s=pool.tunnels.drain_timeout,
         ),
+        tls=certificates.backend_rules(pool.tls),
     )
 
 

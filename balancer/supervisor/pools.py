@@ -14,6 +14,7 @@ import trio
 
 from balancer.config.pool_settings import Pool as PoolSettings
 from balancer.config.settings import Settings
+from balancer.config.tls_settings import BackendTls
 from balancer.core.backend import BackendId
 from balancer.core.cells import Cells
 from balancer.core.ledger import Ledger, LedgerEntry
@@ -24,6 +25,7 @@ from balancer.supervisor.pool_book import PoolBook
 from balancer.supervisor.pool_events import PoolEvents
 from balancer.supervisor.probes import Checks, checks_of
 from balancer.supervisor.watching import Watching
+from balancer.wire.backend_tls import BackendTlsRules
 from healthcheck.core.health_table import Change
 from healthcheck.core.verdict import Evidence, Verdict
 from healthcheck.monitor import Monitor, Pace
@@ -57,6 +59,7 @@ class Pools:
         self.books: dict[str, PoolBook] = {}
         self._told: dict[str, PoolSnapshot] = {}
         self._joining: Joining | None = None
+        self._tls: Mapping[BackendTls, BackendTlsRules] = {}
         for name, pool in settings.pools.items():
             self._take_in(self._new_book(name, pool, entries[name], saved))
         self._watching = Watching(verdict=self._verdict, pace=self._pace, rng=rng)
@@ -255,13 +258,23 @@ class Pools:
         self._news.set()
         self._news = trio.Event()
 
+    def know(self, tls: Mapping[BackendTls, BackendTlsRules]) -> None:
+        """Probe by what the files of these settings hold now, from the next probe on."""
+        self._tls = {**self._tls, **tls}
+        if self._audience is not None:
+            for name in self.books:
+                self._watch(name)
+
     def _watch(self, name: str) -> None:
         """Probe what is to be probed of the pool, serving or to come, and nothing else of it."""
         wanted: dict[str, Checks] = {}
         to_come = None if self._joining is None else self._joining.books.get(name)
         for book in (to_come, self.books.get(name)):
-            checks = None if book is None else checks_of(book.settings)
-            if book is not None and checks is not None:
+            if book is None:
+                continue
+            tls = None if book.settings.tls is None else self._tls.get(book.settings.tls)
+            checks = checks_of(book.settings, tls)
+            if checks is not None:
                 wanted |= {a: checks for a, entry in book.entries.items() if entry.admin.probed}
         self._watching.watch(name, wanted)
 

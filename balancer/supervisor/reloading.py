@@ -103,9 +103,10 @@ class Reloading:
         certificates = await self._certificates_of(settings)
         with self._explained():
             plan = plan_reload(self.settings, self._orders.ledger, settings)
-            renewed = certificates.rules != self._certificates.rules
+            renewed = certificates.content != self._certificates.loaded.content
             if not plan.changes and not renewed:
                 return Done(changed=False, message=f"{self._source}: nothing changed")
+            self._pools.know(certificates.backends)
             with self._serving.opening(plan), self._pools.joining(settings, plan.ledger):
                 await self._until_known(settings.start_timeout)
                 plan = await self._switch(settings, certificates)

@@ -14,6 +14,7 @@ _BEGIN = b"-----BEGIN CERTIFICATE-----"
 _END = b"-----END CERTIFICATE-----"
 _KEY = b"PRIVATE KEY-----"
 _ENCRYPTED = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
+_NO_CLIENT = "no client would take it from a server"
 _WORDS = {
     "KEY_VALUES_MISMATCH": "the key does not belong to the first certificate of the file",
     "EE_KEY_TOO_SMALL": "its key is too short to be safe; RSA takes 2048 bits at least",
@@ -39,19 +40,18 @@ class Facts:
     not_after_s: float
 
 
-def facts_of(chain: bytes, key: bytes) -> Facts:
-    """Raises Unusable."""
+def facts_of(chain: bytes, key: bytes, *, of_client: bool = False) -> Facts:
+    """Of a server's certificate, or of a client's. Raises Unusable."""
     leaf = _first(chain)
     if any(mark in key for mark in _ENCRYPTED):
         raise Unusable("the key is encrypted; store it decrypted, readable by us alone", key=True)
     if _KEY not in key:
         raise Unusable("holds no private key in PEM", key=True)
-    listener = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        load_chain(listener, chain, key)
-        said = _shown_by(listener, leaf)
+        said = _shown(chain, key, leaf, of_client=of_client)
     except ssl.SSLCertVerificationError as exc:
-        raise Unusable(f"no client would take it from a server: {exc.verify_message}") from exc
+        whom = "no server would take it from a client" if of_client else _NO_CLIENT
+        raise Unusable(f"{whom}: {exc.verify_message}") from exc
     except ssl.SSLError as exc:
         mismatch = exc.reason == "KEY_VALUES_MISMATCH"
         words = _WORDS.get(exc.reason or "", f"OpenSSL cannot read it ({exc.reason or exc})")
@@ -85,12 +85,19 @@ def _first(pem: bytes) -> bytes:
         raise Unusable("holds a certificate that is no PEM") from exc
 
 
-def _shown_by(listener: ssl.SSLContext, leaf: bytes) -> dict[str, object]:
-    """The certificate as a client sees it that trusts nothing but this one."""
+def _shown(chain: bytes, key: bytes, leaf: bytes, *, of_client: bool) -> dict[str, object]:
+    """The certificate as the other side sees it that trusts nothing but this one."""
+    listener = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
-    client.verify_flags = ssl.VerifyFlags(ssl.VERIFY_X509_PARTIAL_CHAIN | _WHATEVER_THE_TIME)
-    client.load_verify_locations(cadata=leaf)
+    load_chain(listener, chain, key)
+    looks = client
+    if of_client:
+        load_chain(client, chain, key)
+        client.verify_mode, listener.verify_mode = ssl.CERT_NONE, ssl.CERT_REQUIRED
+        looks = listener
+    looks.verify_flags = ssl.VerifyFlags(ssl.VERIFY_X509_PARTIAL_CHAIN | _WHATEVER_THE_TIME)
+    looks.load_verify_locations(cadata=leaf)
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     asks = client.wrap_bio(down, up)
     answers = listener.wrap_bio(up, down, server_side=True)
@@ -100,7 +107,7 @@ def _shown_by(listener: ssl.SSLContext, leaf: bytes) -> dict[str, object]:
                 side.do_handshake()
             except ssl.SSLWantReadError:
                 continue
-    return dict(asks.getpeercert() or {})
+    return dict((answers if of_client else asks).getpeercert() or {})
 
 
 def _names(said: dict[str, object]) -> tuple[tuple[str, str], ...]:

@@ -103,9 +103,9 @@ class Worker:
             if known is None:
                 service.pools[snapshot.name] = self._new_pool(snapshot, pool)
             else:
-                if known.limits.proxy_protocol != pool.limits.proxy_protocol:
+                if _begins_otherwise(known.limits, pool.limits):
                     service.idle.close_for(self._resting_of(snapshot.name))
-                known.limits = pool.limits
+                known.go_by(pool.limits)
                 known.base_ejection_s = pool.base_ejection_s
                 if known.snapshot.policy != snapshot.policy:
                     known.policy = make_policy(snapshot.policy, self._rng)
@@ -285,3 +285,8 @@ class Worker:
         self._row.count_crash()
         with suppress(Exception):  # there is nobody else to tell
             self._log.error("connection.crashed", id=request_id, exc_info=exc)
+
+
+def _begins_otherwise(before: PoolLimits, after: PoolLimits) -> bool:
+    """Whether connections made by the one are none that the other would make."""
+    return (before.proxy_protocol, before.tls) != (after.proxy_protocol, after.tls)

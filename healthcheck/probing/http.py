@@ -52,7 +52,8 @@ class HttpCheck:
 
     `status`: ranges, both ends included. `host`: the Host field, and with TLS the name that is
     asked for and verified; without it, the address. `body_matches`: a regex, searched anywhere.
-    `tls_context`: instead of the system's certificates.
+    `tls_context`: instead of the system's certificates. `server_name`: the name that TLS asks for and
+    verifies, if it is not that of `host`.
     """
 
     method: str = "GET"
@@ -67,6 +68,7 @@ class HttpCheck:
     tls: bool = False
     verify: bool = True
     tls_context: ssl.SSLContext | None = None
+    server_name: str | None = None
 
 
 def http_probe(check: HttpCheck, place: Place) -> Probe:
@@ -115,6 +117,8 @@ def _request(check: HttpCheck, place: Place) -> httpx.Request:
 
 def _server_name(check: HttpCheck, request: httpx.Request) -> str:
     """Whom TLS asks for and verifies."""
+    if check.server_name is not None:
+        return check.server_name
     return httpx.URL(f"https://{check.host}").host if check.host else request.url.host
 
 

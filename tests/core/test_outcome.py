@@ -33,6 +33,7 @@ PROXY_ERRORS = {
     "http_response_incomplete",
     "http_response_timeout",
     "proxy_internal_error",
+    "tls_protocol_error",
 }
 BLAMELESS = {
     Failure.NAME_UNKNOWN,

@@ -18,6 +18,11 @@ def certificate(*names: str) -> trustme.LeafCert:
     return authority().issue_cert(*names)
 
 
+def both_in_one(*names: str) -> bytes:
+    """A certificate and its key, as one file."""
+    return certificate(*(names or ("edge.test",))).private_key_and_cert_chain_pem.bytes()
+
+
 def server_context(*names: str) -> ssl.SSLContext:
     """A server's, with one certificate for these names."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -5,6 +5,7 @@ about: `containment_verdict` says what that is.
 """
 
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,6 +116,7 @@ class Scenario:
     top: str = ""
     port: int = 8080
     route: str = ""
+    tls: Callable[[], ssl.SSLContext] | None = None
     prepare: Callable[[Scene], Awaitable[None]] | None = None
     patch: Callable[[pytest.MonkeyPatch], None] | None = None
 
@@ -144,7 +146,8 @@ async def _play(scenario: Scenario, probe: Probe, run: Run, wanted: list[Said] |
         if scenario.patch is not None:
             scenario.patch(patch)
         files = files_for(main="a.test")
-        async with scene(scripts, top=top, pool=pool, files=files) as stage:
+        tls = None if scenario.tls is None else scenario.tls()
+        async with scene(scripts, top=top, pool=pool, files=files, tls=tls) as stage:
             await stage.nursery.start(VirtualBackend(stage.network, OTHERS, _others()).run)
             if scenario.prepare is not None:
                 await scenario.prepare(stage)

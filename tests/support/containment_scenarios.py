@@ -5,6 +5,7 @@ One for each thing that an exchange may come to. A new one is a function with it
 """
 
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -14,7 +15,7 @@ from balancer.core.message import RequestHead
 from balancer.core.request_rules import canonical
 from balancer.proxy import exchange
 from balancer.wire.streams import cut
-from tests.support.certificates import client_context
+from tests.support.certificates import client_context, server_context
 from tests.support.containment import Act, Scenario, Talk
 from tests.support.edge_client import NoAnswer
 from tests.support.raw_backend import RawScript, head_of, raw
@@ -45,6 +46,8 @@ def scenario(
     route: str = "",
     top: str = "",
     port: int = 8080,
+    pool: str = "",
+    tls: Callable[[], ssl.SSLContext] | None = None,
     prepare: Prepare | None = None,
     patch: Patch | None = None,
     **scripts: Callable[[], Script],
@@ -52,7 +55,7 @@ def scenario(
     """What follows is a scenario, on the plain path and in the general flow, or on one of them.
 
     `scripts` are made anew for each run; `methods` are those of the requests, where they matter to
-    whoever reads the answers. `prepare` is done before anything is counted. `patch` makes it a
+    whoever reads the answers. `tls` is spoken by the backends. `prepare` is done before anything is counted. `patch` makes it a
     scenario that crashes by itself, once.
     """
 
@@ -72,6 +75,8 @@ def scenario(
                         route=route,
                         top=top,
                         port=port,
+                        pool=pool,
+                        tls=tls,
                         prepare=prepare,
                         patch=patch,
                     )
@@ -303,6 +308,24 @@ async def a_client_that_never_agrees_on_keys(talk: Talk) -> None:
 async def a_client_that_is_sent_to_https(talk: Talk) -> None:
     for _ in range(2):
         assert (await talk.client.get()).status == 308
+
+
+def its_own_certificate() -> ssl.SSLContext:
+    return server_context("10.0.0.1")
+
+
+BACKEND_TLS = 'tls = { ca = "/ca.pem" }'
+
+
+@scenario(a=hello, pool=BACKEND_TLS, tls=its_own_certificate)
+async def a_backend_that_speaks_tls(talk: Talk) -> None:
+    for _ in range(2):
+        await first_of_two(talk)
+
+
+@scenario(a=hello, pool=BACKEND_TLS, tls=lambda: server_context("10.0.0.9"))
+async def a_backend_that_is_somebody_else(talk: Talk) -> None:
+    assert (await talk.client.get()).status == 502
 
 
 # ---- bodies that come and go slowly

@@ -1,5 +1,6 @@
 """A scene: a whole balancer on the in-memory network in front of scripted backends."""
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -84,15 +85,16 @@ async def scene(
     store: StateStore | None = None,
     latency_s: float = 0.0,
     greeted: bool = False,
+    tls: ssl.SSLContext | None = None,
     files: MemoryFiles | None = None,
 ) -> AsyncIterator[Scene]:
     """Backends a, b, … with their scripts, and a balancer in front of them that accepts clients.
 
-    `greeted`: connections to the backends begin with a PROXY header.
+    `greeted`: connections to the backends begin with a PROXY header. `tls`: they speak it by this.
     """
     network = MemoryNetwork(seed=seed, latency_s=latency_s)
     backends = {
-        name: VirtualBackend(network, ADDRESSES[name], script, greeted=greeted)
+        name: VirtualBackend(network, ADDRESSES[name], script, greeted=greeted, tls=tls)
         for name, script in scripts.items()
     }
     async with trio.open_nursery() as nursery:

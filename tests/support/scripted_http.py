@@ -4,6 +4,7 @@ Deliberately not built on the program's own HTTP code: it must be able to disagr
 """
 
 import socket
+import ssl
 import struct
 from dataclasses import dataclass
 
@@ -89,6 +90,16 @@ class Line:
             return None
         header, self.buffer = self.buffer[:size], self.buffer[size:]
         return header
+
+    async def exchange_keys(self, context: ssl.SSLContext) -> None:
+        """Speak TLS from here on, as the server."""
+        coded = self.network.coded(self.sock, context, server_side=True)
+        self.sock = coded
+        while True:
+            try:
+                return coded.do_handshake()
+            except BlockingIOError:
+                await self.network.wait_readable(coded)
 
     async def find_eol(self, start: int) -> int | None:
         """Where the line that begins at `start` ends; None: it never does."""

@@ -5,6 +5,7 @@ Deliberately not built on the program's own HTTP code: it must be able to misbeh
 
 import errno
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -161,6 +162,7 @@ class VirtualBackend:
     backlog: int = 128
     greeted: bool = False  # each connection begins with a PROXY header, kept in `greetings`
     greetings: list[bytes] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None  # speaks TLS, by this
     refuses: bool = False  # starts without listening; restart() ends that
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
@@ -247,6 +249,11 @@ class VirtualBackend:
                 if greeting is None:
                     return
                 self.greetings.append(greeting)
+            if self.tls is not None:
+                try:
+                    await line.exchange_keys(self.tls)
+                except OSError:  # refused by the other side, or no TLS at all
+                    return
             while (request := await self._next_request(line)) is not None:
                 self.requests.append(request)
                 if not await self.script(line, request):
