@@ -35,6 +35,7 @@ class Entrant:
     workers: int = 1
     probe_every_s: float = 0.0
     splice: bool = False
+    tls: bool = False
     root: Path | None = None  # the balancer of another checkout
 
 
@@ -97,6 +98,11 @@ def with_backends(count: int, *, probe_every_s: float = 0.0) -> tuple[Entrant, .
     return tuple(replace(one, backends=count, probe_every_s=probe_every_s) for one in ALL)
 
 
+def over_tls(name: str, title: str, load: Traffic, *goals: Goal) -> Plan:
+    entrants = tuple(replace(one, tls=True) for one in ALL[:3])
+    return traffic(name, title, load, *goals, entrants=entrants)
+
+
 PLANS = (
     traffic(
         "small-get", "GET 21 bytes, 8 connections kept alive", SMALL_GET,
@@ -131,6 +137,15 @@ PLANS = (
             Entrant("balancer, 2 workers", "balancer", workers=2),
         ),
         traffic=Traffic(connections=256),
+    ),
+    over_tls("tls-get", "GET 21 bytes over TLS, 8 connections", Traffic(tls=True), Goal(3, "nginx")),
+    over_tls("tls-get-1m", "GET 1 MiB over TLS, 8 connections", Traffic("/1m", tls=True)),
+    replace(
+        over_tls("tls-handshakes", "", Traffic(handshakes=True)),
+        case=Case(
+            "tls-handshakes", "full handshakes with ECDSA, one connection at a time",
+            (CPU, ALL_CPU, Column("per_s", "handshakes/s")), CPU.key,
+        ),
     ),
     Plan(
         Case(

@@ -53,6 +53,8 @@ class Traffic:
     path: str = "/"
     upload_bytes: int = 0  # above 0: POST
     connections: int = 8
+    tls: bool = False
+    handshakes: bool = False  # connections instead of requests, each with keys of its own
 
     def script(self) -> str:
         if not self.upload_bytes:
@@ -87,12 +89,14 @@ def drive(traffic: Traffic, port: int, seconds: float, folder: Path) -> Seen:
     Raises:
         LoadFailed: wrk told nothing that we can read.
     """
+    if traffic.handshakes:
+        return shake_hands(port, seconds)
     script = folder / f"{traffic.upload_bytes}.lua"
     script.write_text(traffic.script())
     whole = max(1, round(seconds))
     command = [
         "wrk", "-t1", f"-c{traffic.connections}", f"-d{whole}s", f"--timeout={WRK_TIMEOUT_S}s",
-        "-s", str(script), f"http://127.0.0.1:{port}{traffic.path}",
+        "-s", str(script), f"http{'s' * traffic.tls}://127.0.0.1:{port}{traffic.path}",
     ]  # fmt: skip
     limit_s = whole + WRK_TIMEOUT_S + 10
     try:
@@ -100,6 +104,22 @@ def drive(traffic: Traffic, port: int, seconds: float, folder: Path) -> Seen:
     except subprocess.TimeoutExpired:
         raise LoadFailed(f"wrk did not end within {limit_s} s") from None
     return seen_from(done.stdout + done.stderr)
+
+
+def shake_hands(port: int, seconds: float) -> Seen:
+    """Connect again and again, one connection at a time; nothing is asked, nothing is resumed.
+
+    Raises:
+        LoadFailed: openssl told nothing that we can read.
+    """
+    whole = max(1, round(seconds))
+    command = ["openssl", "s_time", "-new", "-connect", f"127.0.0.1:{port}", "-time", str(whole)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=whole + 20)
+    found = re.search(r"^(\d+) connections in (\d+) real seconds", done.stdout, flags=re.MULTILINE)
+    if found is None:
+        raise LoadFailed(" ".join(done.stderr.split())[-200:] or "openssl said nothing")
+    made, took_s = int(found[1]), max(1, int(found[2]))
+    return Seen(requests=made, bytes_read=0, seconds=took_s, p50_ms=0, p99_ms=0, errors={})
 
 
 @contextmanager

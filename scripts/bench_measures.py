@@ -47,10 +47,13 @@ class Bench:
             workers=entrant.workers,
             probe_every_s=entrant.probe_every_s,
             splice=entrant.splice,
+            tls_port=self.ports.take() if entrant.tls else 0,
             root=entrant.root,
         )
         command = PEERS[entrant.peer].command(wanted)
-        return Program(command, wanted.port, folder, log=folder / "output")
+        program = Program(command, wanted.port, folder, log=folder / "output")
+        program.load_port = wanted.tls_port or wanted.port
+        return program
 
 
 def measure(plan: Plan, bench: Bench) -> Result:
@@ -99,6 +102,8 @@ def over_traffic(plan: Plan, bench: Bench, result: Result) -> None:
             for entrant, program in up.items():
                 if entrant.label not in result.left_out:
                     round_of_traffic(plan, bench, result, entrant, program)
+    if plan.traffic.handshakes:
+        return
     for entrant in plan.entrants:
         requests = sum(reading["requests"] for reading in result.readings.get(entrant.label, ()))
         if remark := access_lines_remark(access_lines(bench.folder_of(entrant)), requests):
@@ -120,7 +125,7 @@ def warm_up(plan: Plan, bench: Bench, result: Result, entrant: Entrant, program:
     asked = 0
     try:
         for _ in range(WARM_UPS_MAX):
-            asked += drive(plan.traffic, program.port, WARM_UP_S, bench.folder).requests
+            asked += drive(plan.traffic, program.load_port, WARM_UP_S, bench.folder).requests
             if asked >= ROUNDS_OF_BACKENDS * entrant.backends:
                 return
     except LoadFailed as error:
@@ -143,7 +148,7 @@ def under_load(
 ) -> tuple[dict[str, float], dict[str, int]]:
     """One round: what the clients saw, and what it cost the proxy."""
     before = program.cpu()
-    seen = drive(traffic, program.port, bench.round_s, bench.folder)
+    seen = drive(traffic, program.load_port, bench.round_s, bench.folder)
     time.sleep(SETTLE_S)
     used = used_since(before, program.cpu())
     done = seen.bytes_read / unit_bytes if unit_bytes else seen.requests

@@ -8,6 +8,7 @@ backends, and one access line a request into a file. What cannot be alike is sai
 import json
 import resource
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,28 @@ class Wanted:
     workers: int = 1
     probe_every_s: float = 0.0  # 0: backends are not probed
     splice: bool = False
+    tls_port: int = 0  # above 0: TLS is spoken there
     root: Path | None = None  # the balancer of another checkout
+
+    @property
+    def certificate(self) -> str:
+        """A certificate with its key in one file."""
+        path = self.folder / "edge.pem"
+        if not path.exists():
+            command = [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+            ]
+            command += ["-nodes", "-days", "9", "-subj", "/CN=bench", "-keyout", str(path)]
+            command += ["-addext", "subjectAltName=DNS:bench,IP:127.0.0.1"]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            path.write_text(path.read_text() + done.stdout)
+        return str(path)
 
     def write(self, name: str, text: str) -> str:
         path = self.folder / name
@@ -47,11 +69,17 @@ def balancer(wanted: Wanted) -> list[str]:
     health = ""
     if wanted.probe_every_s:
         health = f'[pools.web.health]\npath = "/"\ninterval = "{wanted.probe_every_s}s"\n'
+    tls = ""
+    if wanted.tls_port:
+        tls = f"""[[listeners]]
+bind = "127.0.0.1:{wanted.tls_port}"
+tls = {{ certificates = [{{ certificate = "{wanted.certificate}" }}] }}
+"""
     config = f"""
 workers = {wanted.workers}
 [[listeners]]
 bind = "127.0.0.1:{wanted.port}"
-[client]
+{tls}[client]
 idle_timeout = "10m"
 [admin]
 socket = "{wanted.folder}/admin.sock"
@@ -71,6 +99,12 @@ idle_timeout = "{REST_S}s"
 def nginx(wanted: Wanted) -> list[str]:
     folder = wanted.folder
     listed = "\n".join(f"    server {address};" for address in wanted.backends)
+    tls = ""
+    if wanted.tls_port:
+        tls = f"""listen 127.0.0.1:{wanted.tls_port} ssl;
+    ssl_certificate {wanted.certificate};
+    ssl_certificate_key {wanted.certificate};
+    ssl_protocols TLSv1.2 TLSv1.3;"""
     config = f"""
 daemon off;
 {user_line()}
@@ -94,6 +128,7 @@ http {{
   }}
   server {{
     listen 127.0.0.1:{wanted.port};
+    {tls}
     client_max_body_size 0;
     location / {{
       proxy_pass http://web;
@@ -145,6 +180,7 @@ defaults
   default-server pool-purge-delay {REST_S}s
 frontend bench
   bind 127.0.0.1:{wanted.port}
+  {f"bind 127.0.0.1:{wanted.tls_port} ssl crt {wanted.certificate}" if wanted.tls_port else ""}
   unique-id-format %{{+X}}o\\ %ci:%cp_%fi:%fp_%Ts_%rt:%pid
   unique-id-header X-Request-ID
   http-request set-header X-Real-IP %[src]

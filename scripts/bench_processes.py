@@ -68,7 +68,7 @@ class Program:
     """One started program that listens on `port`."""
 
     def __init__(self, command: list[str], port: int, folder: Path, *, log: Path) -> None:
-        self.port = port
+        self.port = self.load_port = port
         self.log = log
         with log.open("ab") as output:
             self.started_at = time.monotonic()

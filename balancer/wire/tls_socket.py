@@ -28,6 +28,9 @@ class WantsWrite(BlockingIOError):
 class TlsBroken(ConnectionError):
     """The coding is broken, or refused by the peer; str() says how. Nothing more can be said on it."""
 
+    def __str__(self) -> str:
+        return str(self.strerror)
+
 
 class Truncated(TlsBroken):
     """The connection has ended without the end of what was said on it: somebody may have cut it."""

@@ -35,11 +35,22 @@ def main() -> int:
     slot, paths = int(sys.argv[1]), sys.argv[2:]
     for number in LEFT_TO_THE_SUPERVISOR:
         signal.signal(number, signal.SIG_IGN)
+    sys.unraisablehook = not_of_names
     lock = mark_as_there(paths[0])
     try:
         return trio.run(_main, slot, paths)
     finally:
         os.close(lock)
+
+
+def not_of_names(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Say nothing of a name that a client asks for in bytes that are no text.
+
+    `ssl` has no other way to tell of it than a traceback, which a client could fill the log with. The
+    handshake fails, and who was turned away is told once.
+    """
+    if not isinstance(unraisable.exc_value, UnicodeDecodeError):
+        sys.__unraisablehook__(unraisable)
 
 
 def mark_as_there(path: str) -> int:

@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.certificates import authority, certificate, pem_of
-from tests.support.real_balancer import Backend, Balancer, free_port
+from tests.support.certificates import authority, certificate, client_context, pem_of
+from tests.support.real_balancer import Backend, Balancer, free_port, wait_for
 
 MISSING = [name for name in ("curl", "openssl") if shutil.which(name) is None]
 pytestmark = pytest.mark.skipif(
@@ -155,4 +157,22 @@ def test_a_file_that_changes_is_taken_up(edge: Edge) -> None:
     while serial() == before:
         assert time.monotonic() < end, edge.balancer.log()
         time.sleep(0.5)
-    assert "certificates.loaded" in edge.balancer.log()
+    wait_for(lambda: "certificates.loaded" in edge.balancer.log())
+
+
+def test_a_name_that_is_no_text_fills_no_log(edge: Edge) -> None:
+    context = client_context()
+    came, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asks = context.wrap_bio(came, goes, server_hostname="abcd.test")
+    with pytest.raises(ssl.SSLWantReadError):
+        asks.do_handshake()
+    hello = goes.read().replace(b"abcd.test", b"\xff\xfecd.test")
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", edge.port), 10) as sock:
+            sock.sendall(hello)
+            while sock.recv(4096):
+                pass
+    wait_for(lambda: "TLS: callback failed" in edge.balancer.log())
+    log = edge.balancer.log()
+    assert "Traceback" not in log
+    assert log.count("TLS: callback failed") == 1

@@ -8,6 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from balancer.rehearsal.memory_tls import MemoryTls
+from balancer.wire.proxy_protocol import Ends, header
 from balancer.wire.tls_socket import Coded, TlsBroken
 from tests.support.certificates import (
     client_context,
@@ -16,7 +17,8 @@ from tests.support.certificates import (
 )
 from tests.support.edge_client import EdgeClient, NoAnswer
 from tests.support.scene import Scene, scene
-from tests.support.virtual_backend import answers
+from tests.support.scripted_http import Line, Request
+from tests.support.virtual_backend import Script, answers, answers_until_end
 
 pytestmark = pytest.mark.usefixtures("either_way")
 
@@ -276,3 +278,56 @@ async def test_absolute_targets_are_of_https_here(autojump_clock: MockClock) -> 
         assert play.backends["a"].requests[-1].target == "/x"
         assert (await client.get("http://a.test/x")).status == 400
         client.close()
+
+
+async def test_a_proxy_header_comes_before_tls(autojump_clock: MockClock) -> None:
+    """proxy-protocol.txt 2: the header is in clear, and TLS follows at once."""
+    top = listener().replace(
+        "[listeners.tls]",
+        'proxy_protocol = "required"\nproxy_protocol_from = ["127.0.0.1/32"]\n[listeners.tls]',
+    )
+    async with scene({"a": answers(200)}, top=top, files=files_for(**FILES)) as play:
+        client = await EdgeClient.connect(play.network, 8443)
+        await client.send(header("v2", Ends("203.0.113.7", 51000, "198.51.100.2", 443)))
+        await client.speak_tls(client_context(), "a.test")
+        assert (await client.get()).status == 200
+        assert told(play, "x-forwarded-for") == ["203.0.113.7"]
+        client.close()
+
+
+async def test_large_bodies_pass_both_ways(autojump_clock: MockClock) -> None:
+    body = bytes(range(256)) * 4096
+    async with scene({"a": answers(200, body)}, top=listener(), files=files_for(**FILES)) as play:
+        client = await client_of(play)
+        for _ in range(2):
+            head = f"PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {len(body)}\r\n\r\n"
+            await client.send(head.encode())
+            await client.send(body)
+            answer = await client.answer()
+            assert (answer.body == body, answer.complete) == (True, True)
+            assert play.backends["a"].requests[-1].body == body
+        client.close()
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_a_body_that_ends_with_its_connection_is_whole_or_visibly_not(
+    autojump_clock: MockClock, broken: bool
+) -> None:
+    """RFC 9112 9.8: an end without close_notify is no end."""
+    script = breaks_off() if broken else answers_until_end(200, b"x" * 1000)
+    async with scene({"a": script}, top=listener(), files=files_for(**FILES)) as play:
+        client = await client_of(play)
+        await client.send(b"GET / HTTP/1.0\r\nHost: a.test\r\n\r\n")
+        answer = await client.answer()
+        assert answer.complete is not broken
+        client.close()
+
+
+def breaks_off() -> Script:
+    async def script(line: Line, request: Request) -> bool:
+        await line.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"x" * 1000)
+        await trio.sleep(1)
+        line.reset()
+        return False
+
+    return script
