@@ -160,6 +160,8 @@ class ClientConnection(PlainClient):
             self.crashed(exc)
             return await self._apologise()
         self._exchange = None
+        # What was read along with the last request, and is not decoded yet, is told by no edge.
+        self._watch.ready = self._watch.ready or self.arrival.terminator is not None
         return goes_on
 
     async def _go_on_from(self, handover: Handover) -> bool:

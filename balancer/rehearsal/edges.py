@@ -8,8 +8,8 @@ import select
 import trio
 
 from balancer.rehearsal.descriptor import MemorySock
-from balancer.rehearsal.memory_tls import carrier_of
 from balancer.wire.network import Sock
+from balancer.wire.tls_socket import Coded
 
 
 class MemoryEdges:
@@ -53,6 +53,11 @@ class MemoryEdges:
         if self._sleeper is not None:
             trio.lowlevel.reschedule(self._sleeper)
             self._sleeper = None
+
+
+def carrier_of(sock: object) -> object:
+    """What carries this socket, if it is coded, or else itself."""
+    return sock.below if isinstance(sock, Coded) else sock
 
 
 def _mask(sock: MemorySock) -> int:

@@ -16,15 +16,15 @@ import trio
 
 from balancer.rehearsal.addresses import canonical, family_of, is_ip
 from balancer.rehearsal.descriptor import MemorySock, fail
-from balancer.rehearsal.edges import MemoryEdges
+from balancer.rehearsal.edges import MemoryEdges, carrier_of
 from balancer.rehearsal.hosts import Host, World
 from balancer.rehearsal.links import Link
-from balancer.rehearsal.memory_tls import MemoryEngine, MemoryTls, carrier_of
 from balancer.rehearsal.tcp_socket import TcpSock
 from balancer.rehearsal.trio_sockets import installed
 from balancer.rehearsal.unix_socket import UnixSock
 from balancer.wire.network import Network, Sock, SockAddr
-from balancer.wire.tls_socket import prepared
+from balancer.wire.tls_engine import Engine
+from balancer.wire.tls_socket import Coded, prepared
 
 
 class HostNetwork(Network):
@@ -76,11 +76,11 @@ class HostNetwork(Network):
         *,
         server_side: bool,
         server_hostname: str | None = None,
-    ) -> MemoryTls:
-        engine = MemoryEngine(
+    ) -> Coded:
+        engine = Engine(
             sock, prepared(context), server_side=server_side, server_hostname=server_hostname
         )
-        return MemoryTls(engine, sock)
+        return Coded(engine, sock)
 
     async def resolve(self, host: str, port: int) -> tuple[tuple[int, SockAddr], ...]:
         """Look the name up in the table of names; socket.gaierror when it is not there."""

@@ -17,7 +17,8 @@ from typing import Protocol, TypeAlias
 import trio
 
 from balancer.wire.pipes import Pipes
-from balancer.wire.tls_socket import Engine, KernelTls, prepared
+from balancer.wire.tls_engine import Engine
+from balancer.wire.tls_socket import Coded, prepared
 
 SockAddr: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | str
 """What connect() and bind() take: (host, port) for IPv4, four values for IPv6, a path for unix."""
@@ -209,16 +210,10 @@ class KernelNetwork:
         server_side: bool,
         server_hostname: str | None = None,
     ) -> TlsSock:
-        assert isinstance(sock, socket.socket)
-        return KernelTls(
-            prepared(context).wrap_socket(
-                sock,
-                server_side=server_side,
-                server_hostname=server_hostname,
-                do_handshake_on_connect=False,
-                suppress_ragged_eofs=False,
-            )
+        engine = Engine(
+            sock, prepared(context), server_side=server_side, server_hostname=server_hostname
         )
+        return Coded(engine, sock)
 
     async def resolve(self, host: str, port: int) -> tuple[tuple[int, SockAddr], ...]:
         found = await trio.to_thread.run_sync(

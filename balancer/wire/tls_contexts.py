@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 from balancer.core.client_certificates import certificate_lines
 from balancer.core.server_names import ServerNames, host_of
-from balancer.wire.tls_socket import Engine
+from balancer.wire.tls_engine import Engine
 
 # https://ssl-config.mozilla.org, intermediate, but for those that need Diffie-Hellman parameters.
 CIPHERS = ":".join(

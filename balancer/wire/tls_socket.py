@@ -6,19 +6,20 @@ versions are the context's, and the first exchange of keys is in `handshake`.
 """
 
 import errno
-import fcntl
 import socket
 import ssl
 import struct
-import termios
 from contextlib import suppress
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn
+
+from balancer.wire.tls_engine import Carrier, Engine
 
 # What OpenSSL puts into one record; more of an answer is offered to it piece by piece.
 RECORD_BYTES_MAX = 16 * 1024
+# Records of a byte each cost a few microseconds: so many at a time, and others get their turn.
+RECORDS_AT_ONCE = 512
 # What is kept of what has come while we say that we end.
 HELD_BYTES_MAX = 1024 * 1024
-_NOTHING = b"\0\0\0\0"
 
 
 class WantsWrite(BlockingIOError):
@@ -36,39 +37,8 @@ class Truncated(TlsBroken):
     """The connection has ended without the end of what was said on it: somebody may have cut it."""
 
 
-class Engine(Protocol):
-    """What codes and decodes: OpenSSL on a socket, or on buffers in memory; errors are `ssl`'s."""
-
-    @property
-    def context(self) -> ssl.SSLContext: ...
-    @property
-    def session_reused(self) -> bool | None: ...
-    def do_handshake(self) -> None: ...
-    def read(self, size: int, /) -> bytes: ...
-    def write(self, data: bytes | memoryview, /) -> int: ...
-    def unwrap(self) -> object: ...
-    def version(self) -> str | None: ...
-    def cipher(self) -> tuple[str, str, int] | None: ...
-    def selected_alpn_protocol(self) -> str | None: ...
-    def getpeercert(self, binary_form: bool, /) -> Any: ...
-
-
-class Carrier(Protocol):
-    """The connection below, as far as the coding leaves it alone."""
-
-    def close(self) -> None: ...
-    def getsockopt(self, level: int, option: int, /) -> int: ...
-    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None: ...
-    def getpeername(self) -> object: ...
-    def getsockname(self) -> object: ...
-    def fileno(self) -> int: ...
-
-
 class Coded:
-    """`balancer.wire.network.TlsSock` but for what the two kinds of engines do each in its way.
-
-    What a send did not take has to be offered again first: it may be coded already.
-    """
+    """`balancer.wire.network.TlsSock`. What a send did not take is to be offered again first."""
 
     def __init__(self, engine: Engine, below: Carrier) -> None:
         self.engine = engine
@@ -82,17 +52,13 @@ class Coded:
         self._cut = False
         self._offered: bytes | None = None  # coded, and not gone yet
 
-    def more_has_come(self) -> bool:
-        """Whether a read may find more, at the cost of a small call."""
-        raise NotImplementedError
-
     def shut_below(self, how: int) -> None:
         """Shut the connection that carries the coding."""
-        raise NotImplementedError
+        self.below.shutdown(how)
 
     def recv_below(self, size: int) -> bytes:
         """What has come as it is, where it will never be decoded."""
-        raise NotImplementedError
+        return self.below.recv(size)
 
     def do_handshake(self) -> None:
         """Go on exchanging keys. BlockingIOError: call again; TlsBroken."""
@@ -111,18 +77,24 @@ class Coded:
             # OpenSSL shows nothing that it does not give away; tickets and the like are nothing.
             self._held = self._held or self._decoded(size)
             return self._held[:size]
-        if self._held:
-            data, self._held = self._held[:size], self._held[size:]
+        if held := self._held:
+            data, self._held = held[:size], held[size:]
         else:
             data = self._decoded(size)
-        if len(data) == size or not data or not self.more_has_come():
+        if len(data) == size or not data or not (held or self.engine.may_have_more()):
             return data
         pieces, got = [data], len(data)
         with suppress(OSError):  # what is broken still is when all of this has been taken
             while got < size and (data := self._decoded(size - got)):
                 pieces.append(data)
                 got += len(data)
-        return b"".join(pieces)
+                if len(pieces) == RECORDS_AT_ONCE:
+                    break
+        data = b"".join(pieces)
+        if len(pieces) == RECORDS_AT_ONCE and got < size:
+            self._held = data
+            raise WantsWrite(errno.EAGAIN, "others have their turn")
+        return data
 
     def _decoded(self, size: int) -> bytes:
         if self._trouble is not None:
@@ -196,6 +168,8 @@ class Coded:
             while got < HELD_BYTES_MAX and (data := self._decoded(RECORD_BYTES_MAX)):
                 pieces.append(data)
                 got += len(data)
+                if len(pieces) > RECORDS_AT_ONCE:
+                    break
         self._held = b"".join(pieces)
 
     def _say_end(self) -> None:
@@ -251,27 +225,6 @@ class Coded:
 
     def connect_ex(self, _: object, /) -> int:
         return errno.EISCONN
-
-
-class KernelTls(Coded):
-    """OpenSSL on the socket itself."""
-
-    def __init__(self, engine: ssl.SSLSocket) -> None:
-        super().__init__(engine, engine)
-        self._socket = engine
-        self._number = engine.fileno()
-
-    def more_has_come(self) -> bool:
-        # To ask costs a fifth of a read that would block.
-        if self._socket.pending():
-            return True
-        return fcntl.ioctl(self._number, termios.FIONREAD, _NOTHING) != _NOTHING
-
-    def shut_below(self, how: int) -> None:
-        socket.socket.shutdown(self._socket, how)
-
-    def recv_below(self, size: int) -> bytes:
-        return socket.socket.recv(self._socket, size)
 
 
 def prepared(context: ssl.SSLContext) -> ssl.SSLContext:

@@ -1,5 +1,6 @@
 """TLS of real processes: curl and openssl as clients, files that change, and what the wire shows."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -19,6 +20,10 @@ MISSING = [name for name in ("curl", "openssl") if shutil.which(name) is None]
 pytestmark = pytest.mark.skipif(
     bool(MISSING) and not os.environ.get("CI"), reason=f"{', '.join(MISSING)} not installed"
 )
+
+
+ASK = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
+LONG_ASK = b"GET / HTTP/1.1\r\nHost: a.test\r\nCookie: " + b"c" * 1000 + b"\r\n\r\n"
 
 
 class Edge:
@@ -176,3 +181,34 @@ def test_a_name_that_is_no_text_fills_no_log(edge: Edge) -> None:
     log = edge.balancer.log()
     assert "Traceback" not in log
     assert log.count("TLS: callback failed") == 1
+
+
+def test_what_comes_with_the_last_of_the_handshake_is_served(edge: Edge) -> None:
+    """No edge tells of bytes that were read from the kernel along with others."""
+    assert answers(edge, ASK, 1) == 1
+
+
+def test_more_requests_than_one_read_takes_are_all_answered(edge: Edge) -> None:
+    asks = 200 * 1024 // len(LONG_ASK)
+    assert answers(edge, LONG_ASK * asks, asks) == asks
+
+
+def answers(edge: Edge, said: bytes, most: int) -> int:
+    """How many come, of so many, to what is sent in one piece with the end of the handshake."""
+    sent, heard, told = ssl.MemoryBIO(), ssl.MemoryBIO(), b""
+    client = client_context().wrap_bio(heard, sent, server_hostname="a.test")
+    with socket.create_connection(("127.0.0.1", edge.port), 5) as sock:
+        while True:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+                break
+            sock.sendall(sent.read())
+            heard.write(sock.recv(1 << 16))
+        client.write(said)
+        sock.sendall(sent.read())
+        while (count := told.count(b"HTTP/1.1 200")) < most:
+            try:
+                told += client.read(1 << 16)
+            except ssl.SSLWantReadError:
+                heard.write(sock.recv(1 << 16))
+    return count

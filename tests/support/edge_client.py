@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import trio
 
-from balancer.rehearsal.memory_tls import MemoryTls
 from balancer.wire.handshake import handshake
 from balancer.wire.network import Network, Sock
+from balancer.wire.tls_socket import Coded
 from balancer.wire.waiting import Timekeeper, Waiter
 
 
@@ -63,8 +63,8 @@ class EdgeClient:
         """Agree on keys, asking for a server of that name, perhaps to go on with a session. TlsBroken."""
         coded = self.network.coded(self.sock, context, server_side=False, server_hostname=name)
         if session is not None:
-            assert isinstance(coded, MemoryTls)
-            coded.buffers.session = session
+            assert isinstance(coded, Coded)
+            coded.engine.session = session
         self.sock = coded
         await handshake(coded, Waiter(Timekeeper(self.network)), trio.current_time() + 60)
 

@@ -17,9 +17,9 @@ import pytest
 import trio
 
 from balancer.rehearsal.memory_network import HostNetwork
-from balancer.rehearsal.memory_tls import MemoryTls
 from balancer.wire.lane import Lane, Rider
 from balancer.wire.network import Sock
+from balancer.wire.tls_socket import Coded
 
 Way: TypeAlias = tuple[str, ...]
 VICTIM_PORT = 50_000
@@ -116,7 +116,7 @@ _way: ContextVar[Way] = ContextVar("way", default=())
 def _tap_what_is_decoded(patch: pytest.MonkeyPatch, run: "Run") -> None:
     coded = HostNetwork.coded
 
-    def coding(network: HostNetwork, sock: Any, *about: Any, **how: Any) -> MemoryTls:
+    def coding(network: HostNetwork, sock: Any, *about: Any, **how: Any) -> Coded:
         made = coded(network, sock, *about, **how)
         if run.tap.on is sock:
             run.tap.put_on(made)

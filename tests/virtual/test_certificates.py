@@ -7,8 +7,8 @@ import trio
 from trio.testing import MockClock
 
 from balancer.core.ledger import Refused
-from balancer.rehearsal.memory_tls import MemoryTls
 from balancer.rehearsal.stage import MORNING
+from balancer.wire.tls_socket import Coded
 from tests.support.certificates import (
     authority,
     client_context,
@@ -41,13 +41,13 @@ def expiring_in(days: float) -> tuple[bytes, bytes]:
 CONTEXT = client_context()  # sessions are of one context
 
 
-async def shown(play: Scene, session: object = None) -> MemoryTls:
+async def shown(play: Scene, session: object = None) -> Coded:
     """What a new client is shown; the connection is closed."""
     client = await EdgeClient.connect(play.network, 8443)
     await client.speak_tls(CONTEXT, "a.test", session)
     assert (await client.get()).status == 200
     client.close()
-    assert isinstance(client.sock, MemoryTls)
+    assert isinstance(client.sock, Coded)
     return client.sock
 
 
@@ -113,7 +113,7 @@ async def test_a_reload_takes_up_certificates_and_a_reload_of_the_same_keeps_ses
 ) -> None:
     files = files_for(main="a.test")
     async with scene({"a": answers(200)}, top=LISTENER, files=files) as play:
-        session = (await shown(play)).buffers.session
+        session = (await shown(play)).engine.session
         play.stage.config = config_for("a", top=LISTENER + "hsts = '1d'\n")
         done = await play.stage.instance.desk.reload()
         assert done.message == "reloaded stage.toml: listener 127.0.0.1:8443: tls.hsts changed"

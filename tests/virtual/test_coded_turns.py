@@ -6,15 +6,16 @@ import ssl
 import trio
 
 from balancer.rehearsal.memory_network import MemoryNetwork
-from balancer.rehearsal.memory_tls import MemoryEngine, MemoryTls
 from balancer.wire.handshake import handshake
 from balancer.wire.network import Sock, TlsSock
 from balancer.wire.streams import receive
+from balancer.wire.tls_engine import Engine
+from balancer.wire.tls_socket import Coded
 from balancer.wire.waiting import Timekeeper, Waiter
 from tests.support.certificates import client_context, server_context
 
 
-class ChangesKeys(MemoryEngine):
+class ChangesKeys(Engine):
     """Must write before it reads, as when the peer has asked for other keys."""
 
     blocked = False
@@ -30,7 +31,7 @@ async def test_a_read_that_wants_to_write_waits_until_it_can(autojump_clock):
     ours, theirs, engine = await changing_pair(network)
     engine.blocked = True
     theirs.send(b"question")
-    below = ours.carrier
+    below = ours.below
     while True:
         try:
             below.send(b"x" * 4096)
@@ -48,7 +49,7 @@ async def test_a_read_that_wants_to_write_waits_until_it_can(autojump_clock):
         engine.blocked = False
         while True:
             try:
-                theirs.carrier.recv(4096)
+                theirs.below.recv(4096)
             except BlockingIOError:
                 break
     assert heard == [b"question"]
@@ -56,7 +57,7 @@ async def test_a_read_that_wants_to_write_waits_until_it_can(autojump_clock):
         sock.close()
 
 
-async def changing_pair(network: MemoryNetwork) -> tuple[MemoryTls, MemoryTls, ChangesKeys]:
+async def changing_pair(network: MemoryNetwork) -> tuple[Coded, Coded, ChangesKeys]:
     listener = network.socket(socket.AF_INET)
     listener.bind(("127.0.0.1", 443))
     listener.listen(1)
@@ -65,7 +66,7 @@ async def changing_pair(network: MemoryNetwork) -> tuple[MemoryTls, MemoryTls, C
     far, _ = listener.accept()
     listener.close()
     engine = ChangesKeys(far, server_context(), server_side=True, server_hostname=None)
-    ours = MemoryTls(engine, far)
+    ours = Coded(engine, far)
     theirs = network.coded(near, client_context(), server_side=False, server_hostname="edge.test")
     async with trio.open_nursery() as nursery:
         for sock in (ours, theirs):
@@ -81,7 +82,7 @@ def test_what_carries_a_coded_socket_is_a_socket():
     network = MemoryNetwork(seed=1)
     below: Sock = network.socket(socket.AF_INET)
     coded = network.coded(below, server_context(), server_side=True)
-    assert coded.carrier is below
+    assert coded.below is below
     assert coded.fileno() == below.fileno()
     coded.close()
     assert below.fileno() == -1

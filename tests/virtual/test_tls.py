@@ -7,7 +7,6 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from balancer.rehearsal.memory_tls import MemoryTls
 from balancer.wire.proxy_protocol import Ends, header
 from balancer.wire.tls_socket import Coded, TlsBroken
 from tests.support.certificates import (
@@ -195,14 +194,14 @@ async def test_a_session_is_resumed_and_its_certificate_with_it(autojump_clock: 
     context.maximum_version = ssl.TLSVersion.TLSv1_2  # which brings its ticket in the handshake
     async with play_scene('client_auth = "required"\nclient_ca = "/ca.pem"') as play:
         client = await client_of(play, context=context)
-        assert isinstance(client.sock, MemoryTls)
-        session = client.sock.buffers.session
+        assert isinstance(client.sock, Coded)
+        session = client.sock.engine.session
         await client.get()
         client.close()
         again = await EdgeClient.connect(play.network, 8443)
         await again.speak_tls(context, "a.test", session)
         assert (await again.get()).status == 200
-        assert isinstance(again.sock, MemoryTls)
+        assert isinstance(again.sock, Coded)
         assert again.sock.engine.session_reused
         assert told(play, "x-client-cert-verify") == ["SUCCESS"] * 2
         again.close()

@@ -13,7 +13,8 @@ from balancer.wire.handshake import handshake
 from balancer.wire.network import ENDED, TlsSock
 from balancer.wire.options import no_delay
 from balancer.wire.streams import cut
-from balancer.wire.tls_socket import Coded, TlsBroken, Truncated
+from balancer.wire.tls_engine import QUIET_RECORDS_MAX
+from balancer.wire.tls_socket import RECORDS_AT_ONCE, Coded, TlsBroken, Truncated, WantsWrite
 from balancer.wire.waiting import TimedOut, Timekeeper, Waiter
 from tests.support.certificates import client_context, server_context
 from tests.support.socket_bench import Bench, attempt, case, close_all, is_ready, pair
@@ -89,6 +90,38 @@ async def tickets_are_no_answer_that_nobody_asked_for(bench: Bench) -> None:
     ours.send(b" and more")
     await bench.settle()
     assert theirs.recv(99) == b"early and more"
+    close_all(theirs, ours)
+
+
+@case
+async def records_without_data_are_taken_a_few_at_a_time(bench: Bench) -> None:
+    """A peer that only ever changes keys, or sends tickets, would keep us reading for ever."""
+    for tickets in (QUIET_RECORDS_MAX, QUIET_RECORDS_MAX + 1):
+        server = server_context()
+        server.num_tickets = tickets
+        theirs, ours = await coded_pair(bench, server=server)
+        for _ in range(2):
+            if tickets == QUIET_RECORDS_MAX:
+                assert attempt(theirs.recv, 99) == "EAGAIN"
+            else:
+                with pytest.raises(TlsBroken, match="too many records without data"):
+                    theirs.recv(99)
+        close_all(theirs, ours)
+
+
+@case
+async def records_of_a_byte_are_taken_in_turns(bench: Bench) -> None:
+    theirs, ours = await coded_pair(bench)
+    count, turns, received = 3 * RECORDS_AT_ONCE, 0, b""
+    for _ in range(count):
+        theirs.send(b"x")
+    await bench.settle()
+    while not received:
+        try:
+            received = ours.recv(1 << 16)
+        except WantsWrite:
+            turns += 1
+    assert (len(received), turns) == (count, 3)
     close_all(theirs, ours)
 
 

@@ -1,0 +1,193 @@
+"""OpenSSL between two buffers in memory, and the connection that carries what is coded.
+
+Decides how much OpenSSL is given at a time: one record, so that no call can go on for as long as a
+peer keeps sending. On the socket itself it would: it reads records without data (changes of keys,
+tickets, empty ones) until there is one with data. What the calls of a socket mean: `tls_socket`.
+"""
+
+import ssl
+from contextlib import suppress
+from typing import Any, Protocol
+
+# What one read of the connection below takes: four records of the usual size.
+PIECE_BYTES_MAX = 64 * 1024
+# Records in a row that bring no data. Go refuses more than 16, OpenSSL did so with 32 changes of keys;
+# a few tickets are usual. Each costs some 10 to 30 µs.
+QUIET_RECORDS_MAX = 32
+# Of an exchange of keys: long chains of certificates come in pieces of 512 bytes at the least.
+HANDSHAKE_RECORDS_MAX = 256
+_HEADER_BYTES = 5
+
+
+class Carrier(Protocol):
+    """The connection below, as far as the coding needs it."""
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes: ...
+    def send(self, data: bytes | bytearray | memoryview, /) -> int: ...
+    def shutdown(self, how: int, /) -> None: ...
+    def close(self) -> None: ...
+    def getsockopt(self, level: int, option: int, /) -> int: ...
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None: ...
+    def getpeername(self) -> object: ...
+    def getsockname(self) -> object: ...
+    def fileno(self) -> int: ...
+
+
+class Flooded(ssl.SSLError):
+    """The peer sends record after record, and nothing in them."""
+
+    reason = "too many records without data"
+
+
+class Engine:
+    """Codes and decodes; raises what OpenSSL on a socket would, and the errors of the one below."""
+
+    def __init__(
+        self,
+        below: Carrier,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None,
+    ) -> None:
+        self._below = below
+        self._wire = bytearray()  # come, and not given to OpenSSL yet
+        self._left = 0  # of the record that OpenSSL has a part of
+        self._ended = False
+        self._more_below = True
+        self._quiet = 0
+        self._arrived = ssl.MemoryBIO()
+        self._leaving = ssl.MemoryBIO()
+        self._unsent = b""
+        self._taken = 0  # bytes of a send that is still to go, already coded
+        self._openssl = context.wrap_bio(
+            self._arrived, self._leaving, server_side=server_side, server_hostname=server_hostname
+        )
+
+    def do_handshake(self) -> None:
+        try:
+            while True:
+                try:
+                    self._openssl.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    self._take_record(HANDSHAKE_RECORDS_MAX)
+        finally:
+            gone = self._flush()
+        if not gone:
+            raise ssl.SSLWantWriteError
+        self._quiet = 0
+
+    def read(self, size: int, /) -> bytes:
+        openssl = self._openssl
+        self._more_below = True
+        try:
+            while not (openssl.pending() or self._is_at_end):
+                self._take_record(QUIET_RECORDS_MAX)
+                with suppress(ssl.SSLWantReadError):
+                    return self._had(openssl.read(size))
+            return self._had(openssl.read(size))
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError:
+            with suppress(OSError):  # an alert says why
+                self._flush()
+            raise
+
+    def _had(self, data: bytes) -> bytes:
+        self._quiet = 0
+        return data
+
+    def may_have_more(self) -> bool:
+        """Whether a read may find more than the last one took."""
+        return self._more_below or bool(self._wire) or self._openssl.pending() > 0
+
+    @property
+    def _is_at_end(self) -> bool:
+        return self._ended and not self._wire
+
+    def _take_record(self, most: int) -> None:
+        """Give OpenSSL what has come of a record; as on a socket, what it has to say goes first."""
+        if not self._flush():
+            raise ssl.SSLWantWriteError
+        wire = self._wire
+        while len(wire) < (1 if self._left else _HEADER_BYTES) and not self._ended:
+            self._receive()
+        if not self._left:
+            self._left = _HEADER_BYTES + int.from_bytes(wire[3:_HEADER_BYTES])
+            self._quiet += 1
+            if self._quiet > most:
+                raise Flooded
+        size = min(self._left, len(wire))
+        self._left -= size
+        self._arrived.write(wire[:size])
+        del wire[:size]
+        if self._is_at_end:
+            self._arrived.write_eof()
+
+    def _receive(self) -> None:
+        try:
+            arrived = self._below.recv(PIECE_BYTES_MAX)
+        except BlockingIOError:
+            self._more_below = False
+            raise ssl.SSLWantReadError from None
+        self._more_below = len(arrived) == PIECE_BYTES_MAX
+        self._ended = not arrived
+        self._wire += arrived
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        if not self._flush():
+            raise ssl.SSLWantWriteError
+        if not self._taken:
+            self._taken = self._openssl.write(data)
+        if not self._flush():
+            raise ssl.SSLWantWriteError
+        taken, self._taken = self._taken, 0
+        return taken
+
+    def unwrap(self) -> None:
+        try:
+            self._openssl.unwrap()
+        finally:
+            self._flush()
+
+    def _flush(self) -> bool:
+        """Send what is coded; whether all of it went."""
+        if self._leaving.pending:
+            self._unsent += self._leaving.read()
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self._below.send(self._unsent) :]
+        except BlockingIOError:
+            return False
+        return True
+
+    @property
+    def session(self) -> object:
+        """What a client keeps to go on from another time."""
+        return self._openssl.session
+
+    @session.setter
+    def session(self, session: object) -> None:
+        assert isinstance(session, ssl.SSLSession)
+        self._openssl.session = session
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        return self._openssl.context
+
+    @property
+    def session_reused(self) -> bool | None:
+        return self._openssl.session_reused
+
+    def version(self) -> str | None:
+        return self._openssl.version()
+
+    def cipher(self) -> tuple[str, str, int] | None:
+        return self._openssl.cipher()
+
+    def selected_alpn_protocol(self) -> str | None:
+        return self._openssl.selected_alpn_protocol()
+
+    def getpeercert(self, binary_form: bool, /) -> Any:
+        return self._openssl.getpeercert(binary_form)
