@@ -29,8 +29,8 @@ class Arrival:
     """One connection of a client.
 
     `client` and `client_port` are where it comes from, `local` where it came to, as `host:port`.
-    With TLS, `terminator` has agreed on keys by its certificate number `at`; `certificate` are the lines
-    that tell of the client's own. `backends`: where connections have been made that are for this client
+    With TLS, `terminator` has agreed on keys by its certificate number `at`, in the version `tls`;
+    `certificate` are the lines that tell of the client's own. `backends`: where connections have been made that are for this client
     alone. `taking`: how it takes what is sent to it, once it has kept us waiting. `counted_as`: the
     address it counts for.
     """
@@ -43,6 +43,7 @@ class Arrival:
     counted_as: str | None = None
     terminator: Terminator | None = None
     at: int = 0
+    tls: str = ""
     certificate: tuple[bytes, ...] = ()
     backends: set[BackendId] = field(default_factory=set)
 

@@ -190,6 +190,7 @@ class ClientConnection(PlainClient):
         self.address = self.arrival.client
         self.hop_lines = self.arrival.forwarding_lines(self.service.fields.pseudonym)
         self.gate, self.hsts = self.arrival.gate, self.arrival.rules.hsts
+        self.tls = self.arrival.tls
 
     def _own_what_has_begun(self) -> None:
         """Have an exchange hold what the plain path has handed over."""
@@ -233,9 +234,7 @@ class ClientConnection(PlainClient):
     def _new_exchange(self, buffer: bytearray) -> Exchange:
         service, now = self.service, trio.current_time()
         service.exchanges += 1
-        record = ExchangeRecord(
-            number=service.exchanges, request_id="", client=self.address, began=now, head_at=now
-        )
+        record = ExchangeRecord(service.exchanges, "", self.address, now, now, self.tls)
         made_id = service.new_request_id()
         exchange = Exchange(service, self.sock, buffer, self.waiter, record, made_id, self.arrival)
         exchange.leaves_at = self.leaves_at

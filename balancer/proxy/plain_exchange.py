@@ -40,11 +40,22 @@ class PlainClient(UnderWay):
 
     `begun` is what has been handed over and is still to be taken. `hop_lines` are
     `forwarding_lines`; `gate` says which hosts are served on this connection, None: all; `hsts` goes
-    with every answer. `pending` is what has come of requests still to be served; `now` is trio's
-    clock without the way to it; a request that begins at `leaves_at` or later is the last one.
+    with every answer; `tls` is the version of it that is spoken, if any. `pending` is what has come of
+    requests still to be served; `now` is trio's clock without the way to it; a request that begins at
+    `leaves_at` or later is the last one.
     """
 
-    __slots__ = ("address", "begun", "gate", "hop_lines", "hsts", "leaves_at", "now", "pending")
+    __slots__ = (
+        "address",
+        "begun",
+        "gate",
+        "hop_lines",
+        "hsts",
+        "leaves_at",
+        "now",
+        "pending",
+        "tls",
+    )
 
     address: str
     begun: Begun | None
@@ -54,6 +65,7 @@ class PlainClient(UnderWay):
     gate: Callable[[str], bool] | None
     hsts: bytes
     pending: bytes
+    tls: str
 
 
 def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat on purpose
@@ -98,7 +110,9 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
     began = now()
     number = service.exchanges = service.exchanges + 1
     attempt = AttemptRecord(address, began, True)
-    record = ExchangeRecord(number, request_id.decode("ascii"), client.address, began, began)
+    record = ExchangeRecord(
+        number, request_id.decode("ascii"), client.address, began, began, client.tls
+    )
     record.method, record.target, record.host = request.method, request.target, request.host
     record.pool = found
     record.bytes_up = min(request.length, len(data) - request.size)

@@ -65,6 +65,7 @@ async def _coded(
     try:
         await _agreed(coded, waiter, terminator.rules.handshake_s)
         arrival.at = terminator.chosen(coded.engine.context)
+        arrival.tls = coded.engine.version() or ""
         arrival.certificate = terminator.told_of(coded.engine)
     except BaseException:
         coded.close()

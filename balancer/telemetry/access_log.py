@@ -31,7 +31,8 @@ def render_json(record: ExchangeRecord, wall: float) -> bytes:
     answer = "null" if answer_at is None else f"{(answer_at - head_at) * 1000:.3f}"
     return (
         f'{{"event":"access","at":"{_at(wall)}","id":"{request_id}","client":"{client}",'
-        f'"method":"{method}","host":"{host}","path":"{target}","status":{record.status},'
+        f'"method":"{method}","host":"{host}","path":"{target}","tls":"{record.tls}",'
+        f'"status":{record.status},'
         f'"bytes_up":{record.bytes_up},"bytes_down":{record.bytes_down},'
         f'"pool":"{pool}","backend":{backend},"attempts":[{attempts}],'
         f'"head_ms":{(head_at - began) * 1000:.3f},"answer_ms":{answer},'
@@ -88,6 +89,8 @@ def render_console(record: ExchangeRecord, wall: float) -> bytes:
         f"[{_printable(tries)}]",
         f"id={_printable(record.request_id)}",
     ]
+    if record.tls:
+        parts.append(record.tls)
     if record.fault:
         parts.append(f"fault: {_printable(record.fault)}")
     return " ".join(parts).encode("ascii") + b"\n"

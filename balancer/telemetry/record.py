@@ -25,6 +25,7 @@ class ExchangeRecord:
     client: str
     began: float
     head_at: float
+    tls: str = ""
     method: str = ""
     target: str = ""
     host: str = ""

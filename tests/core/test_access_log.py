@@ -23,6 +23,7 @@ def record() -> ExchangeRecord:
         head_at=100.001,
         method="GET",
         target="/x?y",
+        tls="TLSv1.3",
         host="a",
         pool="web",
         status=200,
@@ -57,6 +58,7 @@ def test_the_json_line_says_everything() -> None:
         "method": "GET",
         "host": "a",
         "path": "/x?y",
+        "tls": "TLSv1.3",
         "status": 200,
         "bytes_up": 3,
         "bytes_down": 4096,
@@ -88,14 +90,14 @@ def test_the_json_line_says_everything() -> None:
 def test_the_console_line_is_read_by_people() -> None:
     assert render_console(record(), WALL) == (
         b'2026-01-01T00:00:00.000Z 9.9.9.9 "GET /x?y" 200 4096 B 20.0 ms pool=web '
-        b"[10.0.0.1:80 connect refused 1.0 ms, 10.0.0.2:80 status 200 17.0 ms] id=id1\n"
+        b"[10.0.0.1:80 connect refused 1.0 ms, 10.0.0.2:80 status 200 17.0 ms] id=id1 TLSv1.3\n"
     )
 
 
 def test_what_went_wrong_stands_at_the_end() -> None:
     broken = record()
     broken.fault = "client left"
-    assert render_console(broken, WALL).endswith(b" id=id1 fault: client left\n")
+    assert render_console(broken, WALL).endswith(b" id=id1 TLSv1.3 fault: client left\n")
 
 
 def test_an_exchange_that_reached_nothing_is_told_too() -> None:
@@ -150,6 +152,7 @@ def by_json(record: ExchangeRecord) -> bytes:
         "method": record.method,
         "host": record.host,
         "path": record.target,
+        "tls": record.tls,
         "status": record.status,
         "bytes_up": record.bytes_up,
         "bytes_down": record.bytes_down,
@@ -187,6 +190,7 @@ RECORDS = st.builds(
     method=TEXTS,
     target=TEXTS,
     host=TEXTS,
+    tls=st.sampled_from(["", "TLSv1.2", "TLSv1.3"]),
     pool=TEXTS,
     status=st.integers(0, 999),
     bytes_up=st.integers(0),

@@ -62,6 +62,7 @@ async def test_requests_come_and_go_as_without_tls(autojump_clock: MockClock) ->
             assert (await client.get()).body == b"hello"
         assert told(play, "x-forwarded-proto") == ["https"] * 3
         assert told(play, "x-client-cert-verify") == [None] * 3
+        assert [record.tls for record in play.stage.access] == ["TLSv1.3"] * 3
         client.close()
 
 
