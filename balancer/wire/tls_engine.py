@@ -16,6 +16,8 @@ PIECE_BYTES_MAX = 64 * 1024
 QUIET_RECORDS_MAX = 32
 # Of an exchange of keys: long chains of certificates come in pieces of 512 bytes at the least.
 HANDSHAKE_RECORDS_MAX = 256
+# What a send may leave behind: one record. What is more are answers to changes of keys.
+LEFT_BYTES_MAX = 17 * 1024
 _HEADER_BYTES = 5
 
 
@@ -107,8 +109,12 @@ class Engine:
         return self._ended and not self._wire
 
     def _take_record(self, most: int) -> None:
-        """Give OpenSSL what has come of a record; as on a socket, what it has to say goes first."""
-        if not self._flush():
+        """Give OpenSSL what has come of a record; as on a socket, what it has to say goes first.
+
+        But what a send has left is for whoever sends: a read that waited for it, too, would be a second
+        one to wait at the socket, and would stop a peer that sends before it takes.
+        """
+        if not self._flush() and not (self._taken and len(self._unsent) <= LEFT_BYTES_MAX):
             raise ssl.SSLWantWriteError
         wire = self._wire
         while len(wire) < (1 if self._left else _HEADER_BYTES) and not self._ended:

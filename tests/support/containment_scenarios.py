@@ -141,6 +141,14 @@ def wide() -> Prepare:
     return narrow(8 * 1024 * 1024, 8 * 1024 * 1024)
 
 
+def both(first: Prepare, second: Prepare) -> Prepare:
+    async def prepare(play: Scene) -> None:
+        await first(play)
+        await second(play)
+
+    return prepare
+
+
 async def first_of_two(talk: Talk) -> None:
     answer = await talk.client.get()
     assert (answer.status, answer.body) == (200, HELLO)
@@ -293,6 +301,12 @@ async def a_client_that_speaks_tls(talk: Talk) -> None:
         await first_of_two(talk)
 
 
+@scenario(a=hello, top=TLS, port=8443, prepare=narrow(256))
+async def a_client_that_speaks_tls_through_little_room(talk: Talk) -> None:
+    await talk.client.speak_tls(client_context(), "a.test")
+    await first_of_two(talk)
+
+
 @scenario(a=hello, top=TLS, port=8443)
 async def a_client_that_speaks_no_tls(talk: Talk) -> None:
     await talk.client.send(b"SSH-2.0-OpenSSH_9.9\r\n")
@@ -321,6 +335,14 @@ BACKEND_TLS = 'tls = { ca = "/ca.pem" }'
 async def a_backend_that_speaks_tls(talk: Talk) -> None:
     for _ in range(2):
         await first_of_two(talk)
+
+
+@scenario(a=echo, pool=BACKEND_TLS, tls=its_own_certificate, prepare=narrow())
+async def an_upload_to_a_backend_that_speaks_tls_and_takes_it_slowly(talk: Talk) -> None:
+    await talk.asks(f"PUT / HTTP/1.1\nHost: a.test\nContent-Length: {len(LARGE)}")
+    await trio.sleep(0.2)
+    await talk.client.send(LARGE)
+    assert (await talk.client.answer()).body == str(len(LARGE)).encode()
 
 
 @scenario(a=hello, pool=BACKEND_TLS, tls=lambda: server_context("10.0.0.9"))
@@ -377,6 +399,20 @@ async def answers_the_head(line: Line) -> None:
 async def an_answer_before_the_request_is_whole(talk: Talk) -> None:
     await talk.asks("PUT / HTTP/1.1\nHost: a.test\nContent-Length: 900", b"x" * 300)
     assert (await talk.client.answer()).body == b"early"
+
+
+async def answers_the_head_at_length(line: Line) -> None:
+    await head_of(line)
+    await line.send(response(200, LARGE))
+    await trio.sleep(1)
+
+
+@scenario(a=hello, top=TLS, port=8443, prepare=both(narrow(), speaks(answers_the_head_at_length)))
+async def an_upload_over_tls_whose_answer_is_read_late(talk: Talk) -> None:
+    await talk.client.speak_tls(client_context(), "a.test")
+    await talk.asks("PUT / HTTP/1.1\nHost: a.test\nContent-Length: 900", b"x" * 300)
+    await trio.sleep(0.5)
+    assert (await talk.client.answer()).body == LARGE
 
 
 @scenario(a=after_hello(lambda: answers(200, LARGE)), prepare=narrow())
@@ -696,6 +732,17 @@ async def a_websocket_whose_backend_leaves(talk: Talk) -> None:
     await trio.sleep(0.2)
     await talk.client.send(b"\x88\x80mask")
     assert await rest(talk.client) == b""
+
+
+@scenario(a=lambda: echoes(early=LARGE), ways="general", top=TLS, port=8443, prepare=narrow())
+async def a_tunnel_with_a_client_that_speaks_tls(talk: Talk) -> None:
+    await talk.client.speak_tls(client_context(), "a.test")
+    await talk.asks(ASKS + "echo")
+    assert (await talk.client.answer()).status == 101
+    await trio.sleep(0.3)
+    assert await read(talk.client, len(LARGE)) == LARGE
+    await talk.client.send(b"word")
+    assert await read(talk.client, 4) == b"word"
 
 
 # ---- a mistake of ours

@@ -3,6 +3,7 @@
 import socket
 import ssl
 
+import pytest
 import trio
 
 from balancer.rehearsal.memory_network import MemoryNetwork
@@ -10,7 +11,7 @@ from balancer.wire.handshake import handshake
 from balancer.wire.network import Sock, TlsSock
 from balancer.wire.streams import receive
 from balancer.wire.tls_engine import Engine
-from balancer.wire.tls_socket import Coded
+from balancer.wire.tls_socket import Coded, WantsWrite
 from balancer.wire.waiting import Timekeeper, Waiter
 from tests.support.certificates import client_context, server_context
 
@@ -53,6 +54,24 @@ async def test_a_read_that_wants_to_write_waits_until_it_can(autojump_clock):
             except BlockingIOError:
                 break
     assert heard == [b"question"]
+    for sock in (ours, theirs):
+        sock.close()
+
+
+async def test_a_read_leaves_alone_what_a_send_has_left(autojump_clock):
+    """Else two tasks would wait to write, and who sends before it reads would never be heard."""
+    network = MemoryNetwork(seed=1)
+    ours, theirs, _ = await changing_pair(network)
+    while True:
+        try:
+            ours.send(b"x" * 4096)
+        except BlockingIOError:
+            break
+    with pytest.raises(BlockingIOError) as nothing:
+        ours.recv(100)
+    assert not isinstance(nothing.value, WantsWrite)
+    theirs.send(b"question")
+    assert ours.recv(100) == b"question"
     for sock in (ours, theirs):
         sock.close()
 

@@ -39,7 +39,6 @@ OF_NO_CONNECTION = {
     "wire/network.py:KernelNetwork.wait_readable await trio.lowlevel.wait_readable": KERNEL,
     "wire/network.py:KernelNetwork.wait_writable await trio.lowlevel.wait_writable": KERNEL,
     "wire/network.py:_KernelEdges.wait await trio.lowlevel.wait_readable": "of the lane",
-    "wire/handshake.py:handshake await waiter.writable": CODED,
     "wire/streams.py:receive await waiter.writable": CODED,
     "wire/tls_contexts.py:_as_file yield f'/proc/self/fd/{number}'": "of a plan that is obeyed",
     "wire/pacing.py:Paced.receive await self.writable": CODED,

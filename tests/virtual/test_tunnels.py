@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from balancer.wire.streams import cut
+from tests.support.certificates import client_context, files_for
 from tests.support.edge_client import EdgeClient
 from tests.support.scene import Scene, scene
 from tests.support.tunnel_ends import (
@@ -88,6 +89,37 @@ async def test_a_websocket_is_allowed_by_default_and_its_answer_held_to_the_key(
         assert asked.header("sec-websocket-protocol") == "chat"
         await client.send(b"\x81\x82abcd\x00\x00")
         assert await read(client, 8) == b"\x81\x82abcd\x00\x00"
+
+
+async def test_over_tls_a_client_may_send_much_before_it_reads(autojump_clock: MockClock) -> None:
+    listener = """
+[[listeners]]
+bind = "127.0.0.1:8443"
+[listeners.tls]
+certificates = [{ certificate = "/main.pem", key = "/main.key" }]
+"""
+    files = files_for(main="a.test")
+    word = bytes(range(256)) * 400
+    async with scene({"a": echoes()}, pool=ECHO, top=listener, files=files) as play:
+        play.network.own_host.send_buffer = play.network.own_host.receive_buffer = 4096
+        client = await EdgeClient.connect(play.network, 8443)
+        await client.speak_tls(client_context(), "a.test")
+        await client.send(b"GET / HTTP/1.1\r\nHost: a.test\r\n")
+        await client.send(b"Connection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+        assert (await client.answer()).status == 101
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send, word)
+            await trio.sleep(1)
+            assert await read(client, len(word)) == word
+        client.close()
+        await play.settled()
+        record = play.stage.access[-1]
+        assert (record.tls, record.bytes_up, record.bytes_down) == (
+            "TLSv1.3",
+            len(word),
+            len(word),
+        )
+        assert play.stage.instance.desk.status(None)["connection_crashes"] == 0
 
 
 async def test_bytes_that_came_too_early_belong_to_the_tunnel(autojump_clock: MockClock) -> None:
