@@ -23,6 +23,12 @@ _STYLE = {
     "ejected": "red",
     "unhealthy": "red",
 }
+# What a headline tells of since the start, where there was any.
+_TROUBLE = (
+    ("shed", "request", "shed"),
+    ("turned_away", "connection", "turned away"),
+    ("connection_crashes", "connection", "crashed"),
+)
 # Narrower than this, the counters go and the words stay.
 COUNTERS_NEED = 76
 # Without a terminal, lines are as long as they are: a pipe has no edge.
@@ -66,7 +72,18 @@ def _headline(status: Row, now: float) -> Text:
     workers = cast("list[Row]", status.get("workers") or [])
     if workers:
         line.append(", ").append_text(_workers(workers))
+    open_now = status.get("connections")
+    if isinstance(open_now, int):
+        line.append(f", {_counted(open_now, 'connection')}")
+    for name, noun, what in _TROUBLE:
+        count = status.get(name)
+        if isinstance(count, int) and count:
+            line.append(f", {_counted(count, noun)} {what}", style="not dim red")
     return line
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _certificates(status: Row) -> list[RenderableType]:
@@ -74,7 +91,9 @@ def _certificates(status: Row) -> list[RenderableType]:
     rows = cast("list[Row]", status.get("certificates") or [])
     lines: list[RenderableType] = [Text(), Text("certificates", style="bold")] if rows else []
     for row in rows:
-        names = ", ".join(printable(name) for name in cast("list[str]", row.get("names")) or [])
+        names = ", ".join(
+            printable(name) for name in cast("list[str]", row.get("names")) or ["no name"]
+        )
         style = "" if row.get("state") == "ok" else "red"
         line = Text(f"  {printable(row.get('listener'))}  {names}  ")
         line.append(f"{printable(row.get('left'))}", style=style)

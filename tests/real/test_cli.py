@@ -492,3 +492,46 @@ def test_the_headline_tells_of_the_workers(states: list[str], told: str) -> None
     out = Console(width=100, record=True, file=io.StringIO())
     out.print(status_tables({"instance": "i", "workers": workers}, now=0.0, width=100))
     assert told in "\n".join(line.rstrip() for line in out.export_text().splitlines()) + "\n"
+
+
+def shown(status: dict[str, object]) -> list[str]:
+    """The lines of the table, wide enough for all of it."""
+    from rich.console import Console
+
+    from balancer.cli.table import status_tables
+
+    out = Console(width=200, record=True, file=io.StringIO())
+    out.print(status_tables({"instance": "i", **status}, now=0.0, width=200))
+    return [line.rstrip() for line in out.export_text().splitlines()]
+
+
+def test_the_headline_tells_who_is_there_and_who_was_refused() -> None:
+    refused = {"shed": 17, "turned_away": 1, "connection_crashes": 2}
+    assert shown({"connections": 4, **refused})[0] == (
+        "instance i, 4 connections, 17 requests shed, 1 connection turned away,"
+        " 2 connections crashed"
+    )
+    nobody = dict.fromkeys(refused, 0)
+    assert shown({"connections": 1, **nobody})[0] == "instance i, 1 connection"
+
+
+def test_certificates_are_shown_with_their_ends_and_what_keeps_new_ones_out() -> None:
+    row = {"file": "/a.pem", "state": "ok", "left": "expires in 90 days"}
+    rows = [
+        {"listener": "0.0.0.0:443", "names": ["a.test", "*.a.test"], **row},
+        {
+            "listener": "pool web",
+            "names": [],
+            **row,
+            "state": "expired",
+            "left": "expired 3 days ago",
+        },
+    ]
+    lines = shown({"certificates": rows, "certificates_problem": "/a.pem: holds nothing\x1b"})
+    assert lines[-4:] == [
+        "certificates",
+        "  0.0.0.0:443  a.test, *.a.test  expires in 90 days  /a.pem",
+        "  pool web  no name  expired 3 days ago  /a.pem",
+        "  new ones are not in use: /a.pem: holds nothing\\x1b",
+    ]
+    assert "certificates" not in shown({"certificates": [], "certificates_problem": None})
