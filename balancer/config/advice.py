@@ -8,17 +8,14 @@ from collections.abc import Iterator
 from balancer.config.durations import format_duration
 from balancer.config.errors import Finding, Place
 from balancer.config.pool_settings import Health, Pool
-from balancer.config.settings import Route, Settings
+from balancer.config.settings import Listener, Route, Settings
 from balancer.config.wording import dotted
 
 
 def warnings_about(settings: Settings) -> Iterator[Finding]:
     """What is allowed and yet seldom meant."""
     for at, listener in enumerate(settings.listeners):
-        tls = listener.tls
-        if tls is not None and tls.client_auth == "off" and tls.client_ca is not None:
-            where: Place = ("listeners", at, "tls", "client_ca")
-            yield Finding(path=where, message="means nothing while 'client_auth' is \"off\"")
+        yield from _about_listener(listener, ("listeners", at))
     routed = {route.pool for route in settings.routes_in_effect}
     for name, pool in settings.pools.items():
         place = ("pools", name)
@@ -28,6 +25,20 @@ def warnings_about(settings: Settings) -> Iterator[Finding]:
         if pool.health is not None:
             yield from _about_health(pool.health, (*place, "health"), tls=pool.probes_speak_tls)
     yield from _never_reached(settings.routes)
+
+
+def _about_listener(listener: Listener, place: Place) -> Iterator[Finding]:
+    tls = listener.tls
+    if tls is not None and tls.client_auth == "off" and tls.client_ca is not None:
+        message = "means nothing while 'client_auth' is \"off\""
+        yield Finding(path=(*place, "tls", "client_ca"), message=message)
+    if listener.proxy_protocol == "off" and listener.proxy_protocol_from is not None:
+        message = "means nothing while 'proxy_protocol' is \"off\""
+        yield Finding(path=(*place, "proxy_protocol_from"), message=message)
+    port = listener.bind.rpartition(":")[2]
+    if listener.https_redirect is not None and port == str(listener.https_redirect):
+        message = "is the port of this listener, so clients would be sent here again and again"
+        yield Finding(path=(*place, "https_redirect"), message=message)
 
 
 def _about_backends(pool: Pool, place: Place) -> Iterator[Finding]:

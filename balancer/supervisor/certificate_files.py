@@ -41,6 +41,10 @@ class CertificatesUnusable(Exception):
     def __str__(self) -> str:
         return "\n".join(f"{dotted(each.path)}: {each.message}" for each in self.findings)
 
+    def told_of(self, source: str) -> str:
+        """The same to whoever has the config `source`, whose lines are not known here."""
+        return f"{self}\n`balancer check {source}` says in which lines"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:

@@ -3,6 +3,7 @@
 Decides what makes a file useless to a listener, or to a pool that shows it to its backends.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -88,7 +89,10 @@ class Reading:
         try:
             return self._read(path)
         except OSError as exc:
-            self._wrong(place, path, f"cannot be read: {exc.strerror or exc}")
+            why = f"cannot be read: {exc.strerror or exc}"
+            if not os.path.isabs(path):
+                why += f"; it is looked for from {os.getcwd()}, where balancer was started"
+            self._wrong(place, path, why)
             return None
 
     def _wrong(self, place: Place, path: str, why: str) -> None:

@@ -78,7 +78,7 @@ class Certificates:
         self._events = events
         self._wall = wall
         self._seen = self._tried = loaded.stamps
-        self._told: dict[tuple[str, str], Concern] = {}
+        self._told: dict[str, Concern] = {}
 
     async def load(self, settings: Settings) -> Loaded:
         """What the files hold now. CertificatesUnusable; trio.TooSlowError."""
@@ -136,17 +136,20 @@ class Certificates:
             self._warn()
 
     def _warn(self) -> None:
-        """Tell of each certificate once how near its end is, and again when it is nearer."""
+        """Tell of each file once how near its end is, and again when it is nearer."""
         now = self._wall()
         told, self._told = self._told, {}
         for held in self.loaded.held:
-            key = held.owner, held.path
             left_s = held.facts.not_after_s - now
-            worst = self._told[key] = concern(left_s)
-            if worst.rank > told.get(key, Concern.NONE).rank:
+            worst = concern(left_s)
+            if worst.rank > self._told.get(held.path, told.get(held.path, Concern.NONE)).rank:
                 names = ", ".join(held.facts.names) or "no name"
                 cause = f"{held.path} ({names}) {left_in_words(left_s)}"
-                self._events.add(EventKind.CERTIFICATE_EXPIRES, cause=cause)
+                who = "backends" if held.of_client else "clients"
+                when = "now" if worst is Concern.EXPIRED else "once it has expired"
+                effect = f"{who} refuse it {when}"
+                self._events.add(EventKind.CERTIFICATE_EXPIRES, cause=cause, effect=effect)
+            self._told[held.path] = worst
 
     def status(self) -> list[Mapping[str, object]]:
         """Each certificate, for people and programs."""

@@ -68,7 +68,7 @@ EFFECT: Mapping[EventKind, str] = {
     EventKind.LISTENER_CLOSED: "accepts no more connections",
     EventKind.CERTIFICATES_LOADED: "new connections are given them",
     EventKind.CERTIFICATES_KEPT: "those that were loaded before stay in use",
-    EventKind.CERTIFICATE_EXPIRES: "clients refuse it once it has expired",
+    EventKind.CERTIFICATE_EXPIRES: "nobody takes it once it has expired",
     EventKind.BACKEND_ADDED: "takes requests as soon as it is known to be healthy",
     EventKind.BACKEND_REMOVED: "is gone from the pool",
     EventKind.BACKEND_DRAINING: "takes no new requests; what runs may finish",

@@ -63,7 +63,6 @@ CANNOT_START = (
     SocketPlaceTaken,
     CannotListen,
     CannotTakeOver,
-    CertificatesUnusable,
     StateUnreadable,
 )
 _log = get_logger()
@@ -87,6 +86,8 @@ def run_instance(
             if channel is not None:
                 heritage = stack.enter_context(closing(trio.run(inherited, channel)))
             return _run(given, heritage, stack)
+    except CertificatesUnusable as exc:
+        return refuse(f"{source} is not valid; nothing was started\n{exc.told_of(source)}")
     except CANNOT_START as exc:
         return refuse(str(exc))
     except BaseExceptionGroup as group:

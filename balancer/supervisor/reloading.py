@@ -138,7 +138,9 @@ class Reloading:
         try:
             return await self._certificates.load(settings)
         except CertificatesUnusable as exc:
-            raise Refused(f"{self._source} is not valid; nothing was changed\n{exc}") from exc
+            raise Refused(
+                f"{self._source} is not valid; nothing was changed\n{exc.told_of(self._source)}"
+            ) from exc
         except trio.TooSlowError as exc:
             raise NotApplied(
                 "the certificates could not be read in time; nothing was changed"

@@ -20,6 +20,12 @@ RECORD_BYTES_MAX = 16 * 1024
 RECORDS_AT_ONCE = 512
 # What is kept of what has come while we say that we end.
 HELD_BYTES_MAX = 1024 * 1024
+# What OpenSSL says in too few words.
+_PLAINER = {
+    "http request": "http request: it speaks HTTP without TLS",
+    "wrong version number": "wrong version number: it speaks no TLS",
+    "unsupported protocol": "unsupported protocol: it speaks only older versions than are allowed",
+}
 
 
 class WantsWrite(BlockingIOError):
@@ -239,6 +245,6 @@ def broken(exc: ssl.SSLError) -> TlsBroken:
     if isinstance(exc, ssl.SSLEOFError):
         return Truncated(errno.ECONNRESET, "the connection ended without close_notify")
     if isinstance(exc, ssl.SSLCertVerificationError):
-        return TlsBroken(errno.EPROTO, f"certificate: {exc.verify_message}")
+        return TlsBroken(errno.EPROTO, f"certificate: {exc.verify_message.rstrip('.')}")
     reason = (exc.reason or exc.strerror or "unknown").lower().replace("_", " ")
-    return TlsBroken(errno.EPROTO, reason)
+    return TlsBroken(errno.EPROTO, _PLAINER.get(reason, reason))

@@ -83,5 +83,5 @@ def _of_resolver(error: socket.gaierror, name: str) -> Verdict:
 def _tls_words(error: ssl.SSLError) -> str:
     """`certificate verify failed: self-signed certificate`, without the numbers of OpenSSL."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate verify failed: {error.verify_message}"
+        return f"certificate verify failed: {error.verify_message.rstrip('.')}"
     return (error.reason or str(error)).lower().replace("_", " ")

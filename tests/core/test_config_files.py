@@ -327,6 +327,16 @@ HOSTS = '[[routes]]\npool = "web"\nhost = "{}"\npath = "{}"\n'
         ),
         (GOOD + HEALTH + "verify = false", ("pools", "web", "health", "verify"), "without tls"),
         (
+            "[[listeners]]\nbind = '[::]:1'\nproxy_protocol_from = ['::1']\n" + GOOD + HEALTH,
+            ("listeners", 0, "proxy_protocol_from"),
+            "means nothing while 'proxy_protocol' is \"off\"",
+        ),
+        (
+            GOOD.replace("[pools", "https_redirect = 1\n[pools") + HEALTH,
+            ("listeners", 0, "https_redirect"),
+            "is the port of this listener",
+        ),
+        (
             GOOD + HEALTH + "[pools.b.health]\n[[pools.b.backends]]\naddress = 'a:1'\n"
             "[[routes]]\npool = 'web'",
             ("pools", "b"),

@@ -133,3 +133,28 @@ def test_chain_and_key_may_be_one_file(disk: Disk) -> None:
     (disk.folder / "one.pem").write_bytes(leaf.private_key_and_cert_chain_pem.bytes())
     (disk.folder / "one.key").write_bytes(leaf.private_key_and_cert_chain_pem.bytes())
     assert disk.check(names=("one",)).startswith("0 ")
+
+
+def test_who_starts_with_a_wrong_key_is_told_the_file_and_where_to_look(disk: Disk) -> None:
+    disk.check(f'[admin]\nsocket = "{disk.folder}/admin.sock"\nstate = ""')
+    disk.issue("other", "other.test")
+    (disk.folder / "other.key").rename(disk.folder / "edge.key")
+    config = disk.folder / "x.toml"
+    ran = subprocess.run(
+        [".venv/bin/balancer", "run", str(config)], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 1
+    assert ran.stderr == (
+        f"balancer: {config} is not valid; nothing was started\n"
+        f"listeners[0].tls.certificates[0].key: {disk.folder}/edge.key:"
+        " the key does not belong to the first certificate of the file\n"
+        f"`balancer check {config}` says in which lines\n"
+    )
+
+
+def test_a_relative_path_is_told_with_the_folder_that_it_starts_from(disk: Disk) -> None:
+    said = disk.check('client_auth = "required"\nclient_ca = "nowhere/ca.pem"')
+    assert (
+        "client_ca: nowhere/ca.pem: cannot be read: No such file or directory;"
+        f" it is looked for from {os.getcwd()}, where balancer was started"
+    ) in said

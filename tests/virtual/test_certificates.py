@@ -105,6 +105,8 @@ async def test_files_that_cannot_be_used_change_nothing(
         assert why in str(play.stage.instance.desk.status(None)["certificates_problem"])
         with pytest.raises(Refused, match=why):
             await play.stage.instance.desk.reload()
+        with pytest.raises(Refused, match=r"`balancer check stage\.toml` says in which lines"):
+            await play.stage.instance.desk.reload()
         assert (await shown(play)).engine.getpeercert(True) == before
 
 
@@ -141,6 +143,23 @@ async def test_a_listener_gets_tls_by_a_reload_and_loses_it(autojump_clock: Mock
         assert (await new.get()).status == 200
         for client in (old, new):
             client.close()
+
+
+async def test_a_file_of_two_listeners_is_told_of_once(autojump_clock: MockClock) -> None:
+    files = files_for(main="a.test")
+    files.contents["/main.pem"], files.contents["/main.key"] = expiring_in(-3)
+    both = LISTENER + LISTENER.replace("8443", "8444")
+    async with scene({"a": answers(200)}, top=both, files=files) as play:
+        said = events(play, "certificate.expires")
+        assert said == ["/main.pem (a.test) expired 3 days ago; clients refuse it now"]
+        rows = play.stage.instance.desk.status(None)["certificates"]
+        assert isinstance(rows, list)
+        assert len(rows) == 2
+        metrics = play.stage.instance.desk.metrics().decode()
+        for port in (8443, 8444):
+            seconds = MORNING - 3 * DAY_S
+            label = f'{{listener="127.0.0.1:{port}",file="/main.pem"}}'
+            assert f"balancer_certificate_expiry_time_seconds{label} {seconds}\n" in metrics
 
 
 async def test_an_operator_is_warned_a_month_a_week_and_nothing_before(

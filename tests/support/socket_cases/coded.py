@@ -261,7 +261,7 @@ async def what_is_no_tls_is_told_in_words(bench: Bench) -> None:
     client, accepted = await pair(bench)
     ours = bench.network.coded(accepted, server_context(), server_side=True)
     client.send(b"GET / HTTP/1.1\r\n\r\n")
-    with pytest.raises(TlsBroken, match="http request"):
+    with pytest.raises(TlsBroken, match="http request: it speaks HTTP without TLS"):
         await handshake(ours, Waiter(Timekeeper(bench.network)), trio.current_time() + 1)
     close_all(client, ours)
 
