@@ -73,6 +73,8 @@ class Way:
         self._last_frame = last_frame
         self._frames = None if last_frame is None else FrameScanner()
         self._frames_seen = 0
+        # What had come before the tunnel began, and has not been read as the rest of it is.
+        self._early = b""
         # Whether the sink has taken all that was read of the source.
         self._between = True
         self.sink_was_reset = False
@@ -95,8 +97,9 @@ class Way:
 
     async def run(self, first: bytes) -> None:
         """`first` is what has come already. Raises nothing of the network's: the tunnel is told."""
+        self._early = first
         try:
-            await self._relay(first)
+            await self._relay()
         except SourceBroke:
             self._passage.over(self._from.broke)
         except SinkBroke as exc:
@@ -104,13 +107,15 @@ class Way:
             # is reported once, and to the next caller it looks like an end.
             self.sink_was_reset = _is_reset(exc.cause)
 
-    async def _relay(self, data: bytes | None) -> None:
+    async def _relay(self) -> None:
+        data: bytes | None = None
         while True:
             rest = await self._pass(data) if data else b""
             if self._may_close:
                 await self._close(rest)
                 return
-            await self._splice()
+            if not self._early:
+                await self._splice()
             data = await self._read()
             if data == b"":
                 if self.opposite.sink_was_reset:
@@ -158,6 +163,9 @@ class Way:
 
     async def _arrived(self, most: int) -> bytes | None:
         """What is there, b"" at the end of the source; None after a wait."""
+        if self._early:
+            data, self._early = self._early[:most], self._early[most:]
+            return data
         try:
             return self._source.recv(most)
         except WantsWrite:

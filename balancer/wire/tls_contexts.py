@@ -30,6 +30,8 @@ CIPHERS = ":".join(
 ALPN = ("http/1.1",)
 # So many answers to the same question are kept; clients choose the questions.
 SERVED_MAX = 1024
+# A longer name is nobody's (RFC 1035 2.3.4), and 1,024 as long as a head may be would be 64 MiB.
+SERVED_CHARS_MAX = 255 + len(":65535")
 
 ClientAuth: TypeAlias = Literal["off", "optional", "required"]
 _VERIFY = {
@@ -98,9 +100,11 @@ class Terminator:
         key = at, host
         found = self._served.get(key)
         if found is None:
+            found = self._is_served(at, host_of(host))
             if len(self._served) >= SERVED_MAX:
                 self._served.clear()
-            found = self._served[key] = self._is_served(at, host_of(host))
+            if len(host) <= SERVED_CHARS_MAX:
+                self._served[key] = found
         return found
 
     def _is_served(self, at: int, name: str) -> bool:

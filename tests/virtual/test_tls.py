@@ -331,3 +331,14 @@ def breaks_off() -> Script:
         return False
 
     return script
+
+
+async def test_names_that_nobody_has_fill_no_memory(autojump_clock: MockClock) -> None:
+    """What is remembered of hosts is bounded in bytes, not only in their number."""
+    async with play_scene() as play:
+        client = await client_of(play)
+        for number in range(3):
+            host = f"n{number}." + "a." * 20_000 + "d.test"
+            assert (await client.get(host=host)).status == 200
+        (terminator,) = play.stage.worker.service.terminators.values()
+        assert sum(len(host) for _, host in terminator._served) < 1000

@@ -6,6 +6,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from balancer.core.websocket_frames import FrameScanner
+from balancer.proxy.tunnel_way import FRAMED_READ_BYTES_MAX
 from balancer.wire.streams import cut
 from tests.support.certificates import client_context, files_for
 from tests.support.edge_client import EdgeClient
@@ -127,6 +129,26 @@ async def test_bytes_that_came_too_early_belong_to_the_tunnel(autojump_clock: Mo
         client, answer = await ask(play, behind=b"behind")
         assert answer.status == 101
         assert await read(client, 12) == b"hello behind"
+
+
+async def test_many_frames_that_came_too_early_hold_up_nobody_either(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 64 KiB, 32,000 frames without content: a quarter at a time, as of what comes later."""
+    read_at_once: list[int] = []
+    feed = FrameScanner.feed
+
+    def feeding(scanner: FrameScanner, data: bytes, **how: bool) -> int:
+        read_at_once.append(len(data))
+        return feed(scanner, data, **how)
+
+    monkeypatch.setattr(FrameScanner, "feed", feeding)
+    frames = b"\x89\x00" * 31_000
+    async with scene({"a": echoes("websocket")}) as play:
+        client, answer = await ask(play, "websocket", behind=frames)
+        assert answer.status == 101
+        assert await read(client, len(frames)) == frames
+    assert max(read_at_once) <= FRAMED_READ_BYTES_MAX
 
 
 @pytest.mark.parametrize(
