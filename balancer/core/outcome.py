@@ -24,6 +24,7 @@ class Failure(StrEnum):
     BROKEN = "connection broke before an answer"
     SEND_STALLED = "took no request bytes in time"
     RESPONSE_TIMEOUT = "no answer in time"
+    NO_CONTINUE = "neither asked for the body nor answered in time"
     BAD_ANSWER = "answer is not valid HTTP"
     BODY_CUT = "answer broke off"
     BODY_STALLED = "answer stalled"
@@ -64,6 +65,8 @@ CONSEQUENCES: Mapping[Failure, Consequence] = {
     Failure.BROKEN:              Consequence(_F, 502, "connection_terminated", True),
     Failure.SEND_STALLED:        Consequence(_F, 504, "connection_write_timeout", True),
     Failure.RESPONSE_TIMEOUT:    Consequence(_F, 504, "http_response_timeout", True),
+    # RFC 9110 10.1.1: a client is not to wait for 100 for ever. Else whoever does takes backends out.
+    Failure.NO_CONTINUE:         Consequence(_I, 504, "http_response_timeout", True),
     Failure.BAD_ANSWER:          Consequence(_F, 502, "http_protocol_error", True),
     Failure.BODY_CUT:            Consequence(_F, 502, "http_response_incomplete", False),
     Failure.BODY_STALLED:        Consequence(_F, 504, "connection_read_timeout", False),

@@ -18,7 +18,9 @@ UNREPEATABLE_REST_S_MAX = 1.0
 
 # Waiting a second time for a backend that let one attempt wait in vain hides nothing; it doubles the
 # client's wait.
-_WAITED = frozenset({Failure.CONNECT_TIMEOUT, Failure.SEND_STALLED, Failure.RESPONSE_TIMEOUT})
+_WAITED = frozenset(
+    {Failure.CONNECT_TIMEOUT, Failure.SEND_STALLED, Failure.RESPONSE_TIMEOUT, Failure.NO_CONTINUE}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

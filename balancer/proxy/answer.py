@@ -191,7 +191,8 @@ async def _next_head(
     except BadMessage as exc:
         raise AttemptFailed(Failure.BAD_ANSWER, exc.sentence) from exc
     except Interrupted as exc:
-        raise ended_by(exc, Failure.RESPONSE_TIMEOUT) from exc
+        waits = exchange.client_waits
+        raise ended_by(exc, Failure.NO_CONTINUE if waits else Failure.RESPONSE_TIMEOUT) from exc
     except (OSError, PeerClosed) as exc:
         failure = broke_before_answer(
             reused=connection.reused,

@@ -39,6 +39,7 @@ BLAMELESS = {
     Failure.NAME_UNKNOWN,
     Failure.OWN_LIMIT,
     Failure.STALE,
+    Failure.NO_CONTINUE,
     Failure.CLIENT_LEFT,
     Failure.CLIENT_STALLED,
     Failure.CLIENT_BAD,

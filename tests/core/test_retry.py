@@ -151,7 +151,13 @@ def test_unrepeatable_requests_take_only_connections_that_rested_briefly() -> No
 
 
 @pytest.mark.parametrize(
-    "failure", [Failure.CONNECT_TIMEOUT, Failure.SEND_STALLED, Failure.RESPONSE_TIMEOUT]
+    "failure",
+    [
+        Failure.CONNECT_TIMEOUT,
+        Failure.SEND_STALLED,
+        Failure.RESPONSE_TIMEOUT,
+        Failure.NO_CONTINUE,
+    ],
 )
 def test_who_let_one_attempt_wait_in_vain_is_not_waited_for_again(failure: Failure) -> None:
     """A second wait for the only backend doubled the client's, and hid nothing."""

@@ -201,8 +201,31 @@ async def test_a_backend_that_never_says_100_is_late_not_its_client(
         assert (await client.answer()).status == 504
         assert trio.current_time() - began == pytest.approx(6)
         assert [attempt.split(" ", 1)[1] for attempt in play.attempts()] == [
-            "no answer in time"
+            "neither asked for the body nor answered in time"
         ] * 2
+
+
+async def test_clients_that_wait_for_100_for_ever_take_no_backend_out(
+    autojump_clock: MockClock,
+) -> None:
+    """One that never says 100 is not ill: who asks it for that five times must not have it ejected."""
+
+    async def mute(line: Line) -> None:
+        await head_of(line)
+        await trio.sleep_forever()
+
+    async with scene({"a": answers(200), "b": answers(200)}, pool=FAST) as play:
+        await raw(play, "a", mute)
+        await raw(play, "b", mute)
+        for _ in range(6):
+            client = await play.client()
+            await client.send(
+                b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+            )
+            assert (await client.answer()).status == 504
+        for name in "ab":
+            assert play.backend_status(name)["failures"] == 0
+            assert not play.backend_status(name)["ejected"]
 
 
 async def test_a_client_that_does_not_wait_for_100_has_its_own_time(

@@ -4,6 +4,7 @@ What happens within one connection: test_containment.py.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import structlog
@@ -11,13 +12,13 @@ import trio
 from trio.testing import MockClock
 
 from balancer.proxy import accepting
-from balancer.proxy.exchange_state import UnderWay
+from balancer.proxy.exchange_state import NO_EXCHANGE, UnderWay
 from balancer.proxy.idle import IdleConnections
 from balancer.supervisor.events import EventKind
 from balancer.wire.lane import Lane
 from balancer.wire.streams import cut
 from balancer.wire.waiting import Timekeeper
-from balancer.worker.worker import Worker
+from balancer.worker.worker import LOOKED_AT_ONCE, Worker
 from tests.support.crew_scene import TWO, client_of, process, told, worker
 from tests.support.edge_client import NoAnswer, fetch
 from tests.support.scene import ADDRESSES, Scene, scene
@@ -101,6 +102,34 @@ async def test_a_client_that_cannot_be_looked_after_leaves_the_sweep_to_the_othe
         other.close()
         assert (await one.answer()).status == 200
         assert play.stage.access[0].fault.startswith("client left")
+
+
+async def test_thousands_under_way_are_looked_after_in_parts(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+
+    class Steps(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            steps.append(0)
+
+    def looked_at(_: UnderWay, since: float) -> None:
+        steps[-1] += 1
+
+    monkeypatch.setattr(UnderWay, "notice_leaving", looked_at)
+    count = 3 * LOOKED_AT_ONCE
+    async with scene({"a": answers(200, after_s=9)}) as play:
+        running = play.stage.worker.service.running
+        for number in range(-count, 0):
+            running[number] = under_way = UnderWay()
+            under_way.record = replace(NO_EXCHANGE, number=number)
+        trio.lowlevel.add_instrument(instrument := Steps())
+        await trio.sleep(1.5)
+        trio.lowlevel.remove_instrument(instrument)
+        for number in range(-count, 0):
+            del running[number]
+    assert sum(steps) == count
+    assert max(steps) == LOOKED_AT_ONCE
 
 
 @pytest.mark.parametrize("general", [False, True])
