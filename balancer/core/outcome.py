@@ -100,6 +100,11 @@ def failure_of_body(status: int) -> Failure:
     return Failure.CLIENT_TOO_LARGE if status == 413 else Failure.CLIENT_BAD
 
 
+def told_to_client(failure: Failure, detail: str) -> str:
+    """What an answer says of a failure; which names backends have or lack is for the log alone."""
+    return failure.value if failure is Failure.TLS_REFUSED or not detail else detail
+
+
 def client_is_gone(failure: Failure) -> bool:
     """Whether there is nobody left to answer."""
     return failure is Failure.CLIENT_LEFT

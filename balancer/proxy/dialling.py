@@ -80,8 +80,7 @@ async def _coded(exchange: Exchange, sock: Sock, backend: BackendId, deadline: f
     except Interrupted as exc:
         raise ended_by(exc, Failure.CONNECT_TIMEOUT) from exc
     except TlsBroken as exc:
-        detail = f"{Failure.TLS_REFUSED}: {exc.strerror}"
-        raise AttemptFailed(Failure.TLS_REFUSED, detail) from exc
+        raise AttemptFailed(Failure.TLS_REFUSED, str(exc)) from exc
     except OSError as exc:
         raise AttemptFailed(Failure.BROKEN) from exc
     return coded

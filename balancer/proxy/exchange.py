@@ -256,7 +256,7 @@ async def _give_up(exchange: Exchange, failed: AttemptFailed, why_not: str) -> N
         exchange.record.status = exchange.record.status or consequence.status
         return
     tries = len(exchange.record.attempts)
-    told = failed.detail or failed.failure.value
+    told = outcome.told_to_client(failed.failure, failed.detail)
     after = "" if tries == 1 else f" after {tries} attempts"
     await exchange.reply(
         Reply(

@@ -14,6 +14,7 @@ from balancer.core.outcome import (
     client_is_gone,
     evidence_of_status,
     refuses_reuse,
+    told_to_client,
 )
 from balancer.core.replies import REASONS
 from healthcheck.core.verdict import Evidence
@@ -97,6 +98,13 @@ def test_reasons_are_plain_words(word: str) -> None:
 @pytest.mark.parametrize("failure", Failure)
 def test_only_a_client_that_left_cannot_be_answered(failure: Failure) -> None:
     assert client_is_gone(failure) is (failure is Failure.CLIENT_LEFT)
+
+
+@pytest.mark.parametrize("failure", Failure)
+def test_a_client_is_told_the_detail_unless_it_names_what_is_ours(failure: Failure) -> None:
+    secret = failure is Failure.TLS_REFUSED
+    assert told_to_client(failure, "in detail") == (failure.value if secret else "in detail")
+    assert told_to_client(failure, "") == failure.value
 
 
 def test_only_gateway_statuses_speak_of_a_backend_in_trouble() -> None:

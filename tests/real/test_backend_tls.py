@@ -12,7 +12,7 @@ from pathlib import Path
 import trustme
 
 from tests.support.certificates import authority, server_context
-from tests.support.real_balancer import Balancer
+from tests.support.real_balancer import Balancer, wait_for
 
 HEALTH = '[pools.web.health]\npath = "/"\ninterval = "200ms"\nfails = 1\n'
 SIZE = 3_000_000
@@ -102,7 +102,9 @@ def test_a_ca_that_changes_is_taken_up_while_running(tmp_path: Path) -> None:
         try:
             status, told, _ = ask(balancer)
             assert status == 502
-            assert b"certificate" in told
+            assert b"TLS failed" in told
+            wait_for(balancer.access_lines)
+            assert "TLS failed: certificate: " in balancer.access_lines()[0]["fault"]
             fresh = tmp_path / "fresh.pem"
             fresh.write_bytes(authority().cert_pem.bytes())
             fresh.rename(place)
