@@ -20,7 +20,8 @@ class Certificate(Table):
 
 class ListenerTls(Table):
     certificates: Items[Certificate] = Field(
-        min_length=1, description="The first is for whoever asks for no name that is known."
+        min_length=1,
+        description="One table for each; the first is for whoever asks for no name that is known.",
     )
     minimum_version: Literal["1.2", "1.3"] = Field(
         default="1.2", description="The oldest version of TLS that is spoken."

@@ -54,9 +54,15 @@ def dotted(path: Place) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'weight'?`, or nothing when no known word is near."""
+    """`; did you mean 'weight'?`, or nothing when no known word is near, or two are equally."""
     by_lower = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(word[:_SHOWN_MAX].lower(), by_lower, n=1, cutoff=0.6)
+    given = word[:_SHOWN_MAX].lower()
+    near = difflib.get_close_matches(given, by_lower, n=2, cutoff=0.6)
+    if (
+        len(near) > 1
+        and len({difflib.SequenceMatcher(None, each, given).ratio() for each in near}) == 1
+    ):
+        return ""
     return f"; did you mean '{by_lower[near[0]]}'?" if near else ""
 
 

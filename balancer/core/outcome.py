@@ -33,7 +33,7 @@ class Failure(StrEnum):
     CLIENT_BAD = "client sent a bad body"
     CLIENT_TOO_LARGE = "client sent too large a body"
     CUT = "cut by the operator"
-    STOPPING = "cut by the end of the shutdown time"
+    STOPPING = "cut by the shutdown"
     CRASHED = "internal error"
 
 

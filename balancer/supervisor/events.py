@@ -85,7 +85,7 @@ EFFECT: Mapping[EventKind, str] = {
     EventKind.POOL_REMOVED: "takes no new requests; what runs may finish",
     EventKind.WORKER_LOST: "its connections are lost",
     EventKind.WORKER_LOOPS: "its connections are lost",
-    EventKind.WORKER_SERVES: "accepts at its own sockets again",
+    EventKind.WORKER_SERVES: "accepts at its own sockets",
     EventKind.POOL_PANIC: "health and ejections are ignored",
     EventKind.POOL_RECOVERED: "health and ejections count again",
 }

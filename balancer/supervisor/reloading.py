@@ -103,9 +103,12 @@ class Reloading:
         certificates = await self._certificates_of(settings)
         with self._explained():
             plan = plan_reload(self.settings, self._orders.ledger, settings)
-            renewed = certificates.content != self._certificates.loaded.content
+            before = self._certificates.loaded
+            renewed = certificates.content != before.content
             if not plan.changes and not renewed:
                 return Done(changed=False, message=f"{self._source}: nothing changed")
+            # Else only what is done with them has changed, and the plan tells of that.
+            renewed = renewed and (certificates.stamps != before.stamps or not plan.changes)
             self._pools.know(certificates.backends)
             with self._serving.opening(plan), self._pools.joining(settings, plan.ledger):
                 await self._until_known(settings.start_timeout)

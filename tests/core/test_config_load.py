@@ -281,6 +281,12 @@ def test_what_is_wrong_is_told_with_what_would_be_right(text: str, says: str) ->
     assert all(line.startswith("edge.toml:") and line.isprintable() for line in lines)
 
 
+def test_of_two_words_that_are_equally_near_none_is_suggested() -> None:
+    with pytest.raises(ConfigErrors) as refused:
+        load_text(TLS + "minimum_version = '1.1'", "x", {})
+    assert str(refused.value).endswith("expected '1.2' or '1.3', got '1.1'")
+
+
 def test_a_missing_variable_is_the_only_error_of_its_place() -> None:
     """That an empty address has no port follows from it and would only distract."""
     (line,) = errors_of(GOOD.replace("10.0.0.1:80", "${NOPE}"))

@@ -241,6 +241,19 @@ async def test_a_file_that_changes_is_taken_up_by_requests_and_probes(
         assert (await (await play.client()).get()).status == 200
 
 
+async def test_a_reload_says_that_files_were_loaded_anew_only_if_they_were(
+    autojump_clock: MockClock,
+) -> None:
+    files = files_for(us=NAME)
+    async with play_scene("10.0.0.1", files=files) as play:
+        play.stage.config = play.stage.config.replace(TLS, TLS + f'server_name = "{NAME}"\n')
+        done = await play.stage.instance.desk.reload()
+        assert done.message == "reloaded stage.toml: pool web: tls.server_name changed"
+        files.contents["/ca.pem"] += files.contents["/ca.pem"]
+        done = await play.stage.instance.desk.reload()
+        assert done.message == "reloaded stage.toml: certificates loaded anew"
+
+
 @pytest.mark.parametrize(
     ("pool", "says"),
     [
