@@ -83,8 +83,8 @@ class RouteTable:
         if self._asks_path and _SUSPECT.search(path) is not None:
             if len(path) > READ_CHARS_MAX and _STRUCTURE.search(_decode(path)) is not None:
                 return AmbiguousPath(
-                    f"a path longer than {READ_CHARS_MAX} characters has empty or dot segments "
-                    "or backslashes"
+                    f"a path longer than {READ_CHARS_MAX} characters has empty or dot segments, "
+                    "parameters or backslashes"
                 )
             for reading, decoded in _readings(path):
                 other = self._first(name, reading, decoded=decoded)
@@ -136,12 +136,12 @@ _SEGMENT_ENDS = ("", "/")
 # of 64 KiB; long escaped names (one character of Chinese takes nine) have none of this structure.
 READ_CHARS_MAX = 4096
 _ESCAPE_IN_LOWER_CASE = re.compile(r"%(?:[a-f][0-9A-Fa-f]|[0-9A-F][a-f])")
-# What makes a second reading possible: backslashes, empty segments, dot segments; and escapes.
-_STRUCTURE = re.compile(r"\\|//|/\.\.?(?:[/;]|\Z)")
+# What makes a second reading possible: backslashes, empty and dot segments, parameters; and escapes.
+_STRUCTURE = re.compile(r"\\|//|;|/\.\.?(?:/|\Z)")
 _SUSPECT = re.compile(rf"%|{_STRUCTURE.pattern}")
+# To Java's servers they are no part of the path: /admin;x is /admin.
+_PARAMETERS = re.compile(r";[^/]*")
 _MANY_SLASHES = re.compile(r"//+")
-# Some frameworks drop what follows a semicolon before they resolve dots: /a/..;x/b is /b to them.
-_DOTS = re.compile(r"(\.\.?)(?:;.*)?", re.DOTALL)
 
 
 def _compiled(rule: RouteRule) -> _Compiled:
@@ -170,8 +170,8 @@ def _path_of(target: str) -> str:
 def _readings(path: str) -> Iterator[tuple[str, bool]]:
     """Every other way in which a backend may read a path, and whether escapes are gone in it.
 
-    Backslashes may be slashes, empty segments may not count, dots may be resolved, escapes may be
-    undone, in any order. Escapes are undone once: who undoes them twice serves other paths anyway.
+    Backslashes may be slashes, empty segments and parameters may not count, dots may be resolved,
+    escapes may be undone, in any order. Escapes are undone once: who undoes them twice serves other paths anyway.
     """
     known = {(path, False)}
     rest = [(path, False)]
@@ -183,6 +183,7 @@ def _readings(path: str) -> Iterator[tuple[str, bool]]:
                 (text.replace("\\", "/"), decoded),
                 (_MANY_SLASHES.sub("/", text), decoded),
                 (_resolve_dots(text), decoded),
+                (_PARAMETERS.sub("", text), decoded),
             ]
         for other in others:
             if other not in known:
@@ -195,10 +196,9 @@ def _resolve_dots(path: str) -> str:
     """Remove dot segments (RFC 3986 5.2.4); above the root is the root."""
     kept: list[str] = []
     for segment in path.split("/")[1:]:
-        dots = _DOTS.fullmatch(segment)
-        if dots is None:
+        if segment not in (".", ".."):
             kept.append(segment)
-        elif dots[1] == ".." and kept:
+        elif segment == ".." and kept:
             kept.pop()
     return "/" + "/".join(kept)
 
