@@ -127,13 +127,16 @@ class Certificates:
             return
         if settings is not self._settings:
             return
-        self.problem = None
+        had_problem, self.problem = self.problem is not None, None
+        changed = f"{', '.join(paths)} changed"
         if loaded.content != self.loaded.content:
             self.loaded = loaded
             self.changed()
-            changed = ", ".join(paths)
-            self._events.add(EventKind.CERTIFICATES_LOADED, cause=f"{changed} changed")
+            self._events.add(EventKind.CERTIFICATES_LOADED, cause=changed)
             self._warn()
+        elif had_problem:
+            same = "all files can be used again, and hold what is in use"
+            self._events.add(EventKind.CERTIFICATES_LOADED, cause=changed, effect=same)
 
     def _warn(self) -> None:
         """Tell of each file once how near its end is, and again when it is nearer."""

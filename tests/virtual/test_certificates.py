@@ -110,6 +110,22 @@ async def test_files_that_cannot_be_used_change_nothing(
         assert (await shown(play)).engine.getpeercert(True) == before
 
 
+async def test_files_that_are_as_they_were_again_are_told_of_after_an_alarm(
+    autojump_clock: MockClock,
+) -> None:
+    files = files_for(main="a.test")
+    async with scene({"a": answers(200)}, top=LISTENER, files=files) as play:
+        key, files.contents["/main.key"] = files.contents["/main.key"], b"nothing"
+        await trio.sleep(20)
+        assert len(events(play, "certificates.not_loaded")) == 1
+        files.contents["/main.key"] = key
+        await trio.sleep(20)
+        assert events(play, "certificates.loaded") == [
+            "/main.key changed; all files can be used again, and hold what is in use"
+        ]
+        assert play.stage.instance.desk.status(None)["certificates_problem"] is None
+
+
 async def test_a_reload_takes_up_certificates_and_a_reload_of_the_same_keeps_sessions(
     autojump_clock: MockClock,
 ) -> None:
