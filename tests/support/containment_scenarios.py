@@ -743,6 +743,8 @@ async def a_tunnel_with_a_client_that_speaks_tls(talk: Talk) -> None:
     assert await read(talk.client, len(LARGE)) == LARGE
     await talk.client.send(b"word")
     assert await read(talk.client, 4) == b"word"
+    half_close(talk.client)
+    assert await rest(talk.client) == b""
 
 
 # ---- a mistake of ours
