@@ -54,6 +54,7 @@ def eject_by(entry: Entry, settings: EjectionSettings | None, now: float) -> lis
         entry.ejection = ejecting.acquitted(before, now)
         entry.ejection_cause = "requests are no longer judged"
         entry.ejection_restored = False
+        passive.forgive(entry)
         return [entry.ejection_change(before.standing, now)]
     if before.until is not None:  # what is left of it obeys the longest of today
         entry.ejection = replace(before, until=min(before.until, now + settings.max_s))

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from healthcheck.core.ejection import EjectionSettings
@@ -170,6 +170,7 @@ RULES = st.tuples(st.sampled_from([None, NGINX]), st.sampled_from([None, PASSIVE
     then=RULES,
     spare=st.booleans(),
 )
+@example((NGINX, PASSIVE), list(zip("aababa", "fffpff", strict=True)), (None, None), True)
 def test_new_rules_alone_make_nobody_less_available(
     first: tuple[Thresholds | None, EjectionSettings | None],
     news: list[tuple[str, str]],
