@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from balancer.wire import proxy_protocol
 from balancer.wire.proxy_protocol import (
     V1_BYTES_MAX,
     V2_BYTES_MAX,
@@ -161,6 +162,20 @@ def test_a_checksum_is_held_to() -> None:
         introduction(right.replace(b"a.test", b"b.test"))
     with pytest.raises(BadHeader, match="checksum"):
         introduction(second(0x21, 0x11, FOUR + tlv(0x03, b"abc")))
+
+
+def test_only_one_checksum_is_calculated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five hundred that are all right, which can be made, would hold up everybody for a second."""
+    calculated: list[int] = []
+
+    def sum_of(_: bytes, at: int) -> bytes:
+        calculated.append(at)
+        return bytes(4)
+
+    monkeypatch.setattr(proxy_protocol, "_sum_of", sum_of)
+    with pytest.raises(BadHeader, match="checksum"):
+        introduction(second(0x21, 0x11, FOUR + 500 * tlv(0x03, bytes(4))))
+    assert len(calculated) == 1
 
 
 def _crc32c(data: bytes) -> bytes:
