@@ -84,11 +84,18 @@ class Engine:
         openssl = self._openssl
         self._more_below = True
         try:
-            while not (openssl.pending() or self._is_at_end):
-                self._take_record(QUIET_RECORDS_MAX)
-                with suppress(ssl.SSLWantReadError):
-                    return self._had(openssl.read(size))
-            return self._had(openssl.read(size))
+            while True:
+                at_end = self._ended and not self._wire
+                if not (openssl.pending() or at_end):
+                    self._take_record(QUIET_RECORDS_MAX)
+                try:
+                    data = openssl.read(size)
+                except ssl.SSLWantReadError:
+                    if at_end:
+                        raise
+                    continue
+                self._quiet = 0
+                return data
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError:
@@ -96,17 +103,9 @@ class Engine:
                 self._flush()
             raise
 
-    def _had(self, data: bytes) -> bytes:
-        self._quiet = 0
-        return data
-
     def may_have_more(self) -> bool:
         """Whether a read may find more than the last one took."""
         return self._more_below or bool(self._wire) or self._openssl.pending() > 0
-
-    @property
-    def _is_at_end(self) -> bool:
-        return self._ended and not self._wire
 
     def _take_record(self, most: int) -> None:
         """Give OpenSSL what has come of a record; as on a socket, what it has to say goes first.
@@ -126,9 +125,13 @@ class Engine:
                 raise Flooded
         size = min(self._left, len(wire))
         self._left -= size
-        self._arrived.write(wire[:size])
-        del wire[:size]
-        if self._is_at_end:
+        if size == len(wire):
+            self._arrived.write(wire)
+            wire.clear()
+        else:
+            self._arrived.write(wire[:size])
+            del wire[:size]
+        if self._ended and not wire:
             self._arrived.write_eof()
 
     def _receive(self) -> None:
@@ -142,7 +145,7 @@ class Engine:
         self._wire += arrived
 
     def write(self, data: bytes | memoryview, /) -> int:
-        if not self._flush():
+        if (self._unsent or self._leaving.pending) and not self._flush():
             raise ssl.SSLWantWriteError
         if not self._taken:
             self._taken = self._openssl.write(data)
@@ -160,10 +163,12 @@ class Engine:
     def _flush(self) -> bool:
         """Send what is coded; whether all of it went."""
         if self._leaving.pending:
-            self._unsent += self._leaving.read()
+            coded = self._leaving.read()
+            self._unsent = self._unsent + coded if self._unsent else coded
         try:
-            while self._unsent:
-                self._unsent = self._unsent[self._below.send(self._unsent) :]
+            while left := self._unsent:
+                sent = self._below.send(left)
+                self._unsent = left[sent:] if sent < len(left) else b""
         except BlockingIOError:
             return False
         return True
