@@ -6,7 +6,6 @@ names, links and faults are set; `as_seen_from()` gives the same world to a prog
 
 import errno
 import socket
-import ssl
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,8 +22,6 @@ from balancer.rehearsal.tcp_socket import TcpSock
 from balancer.rehearsal.trio_sockets import installed
 from balancer.rehearsal.unix_socket import UnixSock
 from balancer.wire.network import Network, Sock, SockAddr
-from balancer.wire.tls_engine import Engine
-from balancer.wire.tls_socket import Coded, prepared
 
 
 class HostNetwork(Network):
@@ -68,19 +65,6 @@ class HostNetwork(Network):
 
     def edges(self) -> MemoryEdges:
         return MemoryEdges()
-
-    def coded(
-        self,
-        sock: Sock,
-        context: ssl.SSLContext,
-        *,
-        server_side: bool,
-        server_hostname: str | None = None,
-    ) -> Coded:
-        engine = Engine(
-            sock, prepared(context), server_side=server_side, server_hostname=server_hostname
-        )
-        return Coded(engine, sock)
 
     async def resolve(self, host: str, port: int) -> tuple[tuple[int, SockAddr], ...]:
         """Look the name up in the table of names; socket.gaierror when it is not there."""

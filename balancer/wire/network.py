@@ -109,12 +109,15 @@ class Network(Protocol):
         *,
         server_side: bool,
         server_hostname: str | None = None,
-    ) -> TlsSock:
+    ) -> Coded:
         """`sock` with TLS on it, to be used in its place: it owns the connection now. OSError.
 
         Its descriptor stays the same, and so does whoever watches it.
         """
-        ...
+        engine = Engine(
+            sock, prepared(context), server_side=server_side, server_hostname=server_hostname
+        )
+        return Coded(engine, sock)
 
     async def resolve(self, host: str, port: int) -> tuple[tuple[int, SockAddr], ...]:
         """Addresses of a name as (family, sockaddr), best first; OSError when there is none."""
@@ -157,7 +160,7 @@ class _KernelSocket(socket.socket):
 _PLAIN = (socket.socket, _KernelSocket)
 
 
-class KernelNetwork:
+class KernelNetwork(Network):
     """The operating system's own sockets, waited for through trio."""
 
     def __init__(self) -> None:
@@ -201,19 +204,6 @@ class KernelNetwork:
     def pipes(self, source: Sock, sink: Sock) -> Pipes | None:
         # These types and no others: what is sent on a TLS socket must not go past its coding.
         return self._pipes if type(source) in _PLAIN and type(sink) in _PLAIN else None
-
-    def coded(
-        self,
-        sock: Sock,
-        context: ssl.SSLContext,
-        *,
-        server_side: bool,
-        server_hostname: str | None = None,
-    ) -> TlsSock:
-        engine = Engine(
-            sock, prepared(context), server_side=server_side, server_hostname=server_hostname
-        )
-        return Coded(engine, sock)
 
     async def resolve(self, host: str, port: int) -> tuple[tuple[int, SockAddr], ...]:
         found = await trio.to_thread.run_sync(
