@@ -22,6 +22,8 @@ WAITING_BYTES_MAX = 4 * 1024 * 1024
 FLUSH_EVERY_S = 0.1
 # So many are worth a write of their own.
 FLUSH_BYTES = 64 * 1024
+# How long the end of whoever writes waits for a slow disk.
+LAST_LINES_S = 1.0
 
 
 class LineSink(Protocol):
@@ -52,6 +54,7 @@ class FileSink:
         self._told = 0
         self._wake = trio.Event()
         self._wake_at = math.inf
+        self._ended = False
 
     def write(self, line: bytes) -> None:
         size = self._waiting_bytes + len(line)
@@ -65,23 +68,32 @@ class FileSink:
             self._wake.set()
 
     async def run(self) -> None:
-        """Flush until cancelled; the last lines are written on the way out, for a second at most.
+        """Flush until cancelled; what is being written then, and the last lines, get a second.
 
         An idle sink does not wake up.
         """
-        try:
-            while True:
+        writing = trio.CancelScope(shield=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._flush_until_ended, writing)
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._ended = True
+                writing.deadline = trio.current_time() + LAST_LINES_S
+                self._wake.set()
+
+    async def _flush_until_ended(self, writing: trio.CancelScope) -> None:
+        with writing:
+            while not self._ended:
                 if self.dropped == self._told:
                     await self._waiting_for(1)
                 with trio.move_on_after(FLUSH_EVERY_S):
                     await self._waiting_for(FLUSH_BYTES)
                 await self.flush()
-        finally:
-            with trio.move_on_after(1, shield=True):
-                await self.flush()
+            await self.flush()
 
     async def _waiting_for(self, size: int) -> None:
-        if self._waiting_bytes < size:
+        if self._waiting_bytes < size and not self._ended:
             self._wake, self._wake_at = trio.Event(), size
             await self._wake.wait()
 

@@ -14,6 +14,8 @@ from trio.testing import wait_all_tasks_blocked
 from balancer.telemetry import line_sink
 from balancer.telemetry.line_sink import (
     FLUSH_BYTES,
+    FLUSH_EVERY_S,
+    LAST_LINES_S,
     WAITING_BYTES_MAX,
     FileSink,
     MemorySink,
@@ -37,6 +39,16 @@ def read_whole(fd: int, size: int) -> bytes:
     while len(data) < size and (piece := os.read(fd, size - len(data))):
         data += piece
     return data
+
+
+def fill(fd: int) -> int:
+    """Fill a pipe, which does not block from then on; how many bytes it holds."""
+    os.set_blocking(fd, False)
+    filled = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            filled += os.write(fd, LINE)
+    return filled
 
 
 def test_memory_keeps_the_lines() -> None:
@@ -75,6 +87,46 @@ async def test_run_writes_soon_and_the_last_lines_on_the_way_out(pipe: tuple[int
         sink.write(b"last\n")
         nursery.cancel_scope.cancel()
     assert os.read(pipe[0], 99) == b"last\n"
+
+
+async def test_what_is_being_written_at_the_end_is_written_whole(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that ends takes the thread with it that has not written yet."""
+    monkeypatch.setattr(line_sink, "FLUSH_EVERY_S", 0.0)
+    filled = fill(pipe[1])
+    sink = FileSink(pipe[1])
+    ended = trio.Event()
+
+    async def run_and_end(scope: trio.CancelScope) -> None:
+        with scope:
+            await sink.run()
+        ended.set()
+
+    scope = trio.CancelScope()
+    async with trio.open_nursery() as nursery:
+        sink.write(b"under way\n")
+        nursery.start_soon(run_and_end, scope)
+        await wait_all_tasks_blocked(0.01)
+        sink.write(b"last\n")
+        scope.cancel()
+        await wait_all_tasks_blocked(0.01)
+        assert not ended.is_set()
+        await trio.to_thread.run_sync(read_whole, pipe[0], filled)
+        with trio.fail_after(5):
+            await ended.wait()
+    assert os.read(pipe[0], 99) == b"under way\nlast\n"
+
+
+async def test_a_stuck_place_holds_up_the_end_for_a_second(pipe: tuple[int, int]) -> None:
+    filled = fill(pipe[1])
+    sink = FileSink(pipe[1])
+    sink.write(b"late\n")
+    with trio.fail_after(LAST_LINES_S + 5):
+        with trio.move_on_after(FLUSH_EVERY_S * 2):
+            await sink.run()
+    # A process would have ended; here, the thread must.
+    assert (await trio.to_thread.run_sync(read_whole, pipe[0], filled + 5)).endswith(b"late\n")
 
 
 async def test_much_is_written_before_its_time(
