@@ -38,7 +38,7 @@ from balancer.wire.streams import (
     receive,
     receive_head,
 )
-from balancer.wire.tls_socket import WantsWrite
+from balancer.wire.tls_socket import WantsTurn
 from balancer.wire.waiting import Interrupted, Waiter
 
 # One is usual; more in pieces is somebody playing.
@@ -114,7 +114,7 @@ class ClientConnection(PlainClient):
                             try:
                                 data = receive(READ_BYTES_MAX)
                                 break
-                            except WantsWrite:
+                            except WantsTurn:
                                 self._handover = Unread(b"")
                                 return True
                             except BlockingIOError:

@@ -27,7 +27,7 @@ from balancer.wire.strict_heads import (
     plain_request,
     plain_response,
 )
-from balancer.wire.tls_socket import WantsWrite
+from balancer.wire.tls_socket import WantsTurn
 from balancer.wire.waiting import Interrupted, TimedOut
 from healthcheck.core.verdict import Evidence
 
@@ -162,7 +162,7 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
                 yield watch
                 answer = connection.sock.recv(READ_BYTES_MAX)
                 break
-            except WantsWrite:
+            except WantsTurn:
                 handover = Begun(*so_far, connection)
                 return handover
             except BlockingIOError:
@@ -249,7 +249,7 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
                 if splice is not None:
                     continue
                 out = connection.sock.recv(READ_BYTES_MAX)
-            except WantsWrite:
+            except WantsTurn:
                 out = b""
             except BlockingIOError:
                 out, arrived, took = b"", 0, 0

@@ -16,7 +16,7 @@ from balancer.proxy.service import Service
 from balancer.wire.network import Sock
 from balancer.wire.splice import UNTIL_END, SinkBroke, SourceBroke, Stand, splice_between
 from balancer.wire.streams import READ_BYTES_MAX, send_now
-from balancer.wire.tls_socket import WantsWrite
+from balancer.wire.tls_socket import WantsTurn
 from balancer.wire.waiting import TURNS_MAX, TimedOut, Waiter
 
 # Of frames that are read header by header: as many small ones as others can wait for.
@@ -168,8 +168,8 @@ class Way:
             return data
         try:
             return self._source.recv(most)
-        except WantsWrite:
-            await self._wait(self._waiter.writable, self._source)
+        except WantsTurn:
+            await self._waiter.breathe(TURNS_MAX)
         except BlockingIOError:
             await self._wait(self._waiter.readable, self._source)
         except OSError as exc:

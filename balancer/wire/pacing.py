@@ -11,8 +11,8 @@ import trio
 from balancer.core.pace import Pace
 from balancer.wire.network import Network, Sock
 from balancer.wire.streams import READ_BYTES_MAX
-from balancer.wire.tls_socket import WantsWrite
-from balancer.wire.waiting import TimedOut, Waiter
+from balancer.wire.tls_socket import WantsTurn
+from balancer.wire.waiting import TURNS_MAX, TimedOut, Waiter
 
 
 class Paced:
@@ -34,8 +34,8 @@ class Paced:
         while True:
             try:
                 data = self.sock.recv(READ_BYTES_MAX)
-            except WantsWrite:
-                await self.writable(waiter)
+            except WantsTurn:
+                await waiter.breathe(TURNS_MAX)
                 continue
             except BlockingIOError:
                 await self.readable(waiter, grace_s=grace_s)

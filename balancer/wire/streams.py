@@ -10,8 +10,8 @@ import trio
 
 from balancer.core.message import BadMessage
 from balancer.wire.network import Sock
-from balancer.wire.tls_socket import WantsWrite
-from balancer.wire.waiting import Interrupted, Waiter
+from balancer.wire.tls_socket import WantsTurn
+from balancer.wire.waiting import TURNS_MAX, Interrupted, Waiter
 
 # What one read takes at most: four of the pieces that TLS and most backends write.
 READ_BYTES_MAX = 64 * 1024
@@ -38,8 +38,8 @@ async def receive(sock: Sock, waiter: Waiter, deadline: float) -> bytes:
     while True:
         try:
             return sock.recv(READ_BYTES_MAX)
-        except WantsWrite:
-            await waiter.writable(sock, deadline)
+        except WantsTurn:
+            await waiter.breathe(TURNS_MAX)
         except BlockingIOError:
             await waiter.readable(sock, deadline)
 

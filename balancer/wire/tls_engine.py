@@ -16,8 +16,9 @@ PIECE_BYTES_MAX = 64 * 1024
 QUIET_RECORDS_MAX = 32
 # Of an exchange of keys: long chains of certificates come in pieces of 512 bytes at the least.
 HANDSHAKE_RECORDS_MAX = 256
-# What a send may leave behind: one record. What is more are answers to changes of keys.
-LEFT_BYTES_MAX = 17 * 1024
+# What a send may leave behind is one record of 17 KiB; the rest is for answers to changes of keys,
+# of 27 bytes each. A peer that takes nothing has no use for more of them.
+LEFT_BYTES_MAX = 32 * 1024
 _HEADER_BYTES = 5
 
 
@@ -36,9 +37,11 @@ class Carrier(Protocol):
 
 
 class Flooded(ssl.SSLError):
-    """The peer sends record after record, and nothing in them."""
+    """The peer has us work, and there is nothing in it for anybody."""
 
-    reason = "too many records without data"
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Engine:
@@ -58,6 +61,7 @@ class Engine:
         self._ended = False
         self._more_below = True
         self._quiet = 0
+        self.records = 0  # that were taken, ever
         self._arrived = ssl.MemoryBIO()
         self._leaving = ssl.MemoryBIO()
         self._unsent = b""
@@ -73,6 +77,8 @@ class Engine:
                     self._openssl.do_handshake()
                     break
                 except ssl.SSLWantReadError:
+                    if not self._flush():
+                        raise ssl.SSLWantWriteError from None
                     self._take_record(HANDSHAKE_RECORDS_MAX)
         finally:
             gone = self._flush()
@@ -96,7 +102,7 @@ class Engine:
                     continue
                 self._quiet = 0
                 return data
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        except ssl.SSLWantReadError:
             raise
         except ssl.SSLError:
             with suppress(OSError):  # an alert says why
@@ -108,21 +114,22 @@ class Engine:
         return self._more_below or bool(self._wire) or self._openssl.pending() > 0
 
     def _take_record(self, most: int) -> None:
-        """Give OpenSSL what has come of a record; as on a socket, what it has to say goes first.
+        """Give OpenSSL what has come of a record. A read never waits for room to write.
 
-        But what a send has left is for whoever sends: a read that waited for it, too, would be a second
-        one to wait at the socket, and would stop a peer that sends before it takes.
+        Else whoever reads would be a second one to wait at the socket beside whoever sends, and a peer
+        that sends before it takes would be stopped. What OpenSSL has to say goes when it can.
         """
-        if not self._flush() and not (self._taken and len(self._unsent) <= LEFT_BYTES_MAX):
-            raise ssl.SSLWantWriteError
+        if not self._flush() and len(self._unsent) > LEFT_BYTES_MAX:
+            raise Flooded("keys changed again and again, and nothing taken")
         wire = self._wire
         while len(wire) < (1 if self._left else _HEADER_BYTES) and not self._ended:
             self._receive()
         if not self._left:
             self._left = _HEADER_BYTES + int.from_bytes(wire[3:_HEADER_BYTES])
+            self.records += 1
             self._quiet += 1
             if self._quiet > most:
-                raise Flooded
+                raise Flooded("too many records without data")
         size = min(self._left, len(wire))
         self._left -= size
         if size == len(wire):

@@ -16,8 +16,8 @@ from balancer.wire.tls_engine import Carrier, Engine
 
 # What OpenSSL puts into one record; more of an answer is offered to it piece by piece.
 RECORD_BYTES_MAX = 16 * 1024
-# Records of a byte each cost a few microseconds: so many at a time, and others get their turn.
-RECORDS_AT_ONCE = 512
+# Records of a byte cost 2 µs each, changes of keys 17: so many at a time, and others get their turn.
+RECORDS_AT_ONCE = 256
 # What is kept of what has come while we say that we end.
 HELD_BYTES_MAX = 1024 * 1024
 # What OpenSSL says in too few words.
@@ -29,7 +29,11 @@ _PLAINER = {
 
 
 class WantsWrite(BlockingIOError):
-    """The call goes on when the socket can be written, whatever the call was."""
+    """An exchange of keys goes on when the socket can be written."""
+
+
+class WantsTurn(BlockingIOError):
+    """A read goes on at once, but others have their turn first: `Waiter.breathe`."""
 
 
 class TlsBroken(ConnectionError):
@@ -83,6 +87,7 @@ class Coded:
             # OpenSSL shows nothing that it does not give away; tickets and the like are nothing.
             self._held = self._held or self._decoded(size)
             return self._held[:size]
+        until = self.engine.records + RECORDS_AT_ONCE
         if held := self._held:
             data, self._held = held[:size], held[size:]
         else:
@@ -94,12 +99,12 @@ class Coded:
             while got < size and (data := self._decoded(size - got)):
                 pieces.append(data)
                 got += len(data)
-                if len(pieces) == RECORDS_AT_ONCE:
+                if self.engine.records >= until:
                     break
         data = b"".join(pieces)
-        if len(pieces) == RECORDS_AT_ONCE and got < size:
+        if self.engine.records >= until and got < size:
             self._held = data
-            raise WantsWrite(errno.EAGAIN, "others have their turn")
+            raise WantsTurn(errno.EAGAIN, "others have their turn")
         return data
 
     def _decoded(self, size: int) -> bytes:
@@ -111,20 +116,22 @@ class Coded:
             data = self._read(size)
         except ssl.SSLWantReadError:
             raise BlockingIOError(errno.EAGAIN, "nothing has come") from None
-        except ssl.SSLWantWriteError:
-            raise WantsWrite(errno.EAGAIN, "keys are to be changed first") from None
         except ssl.SSLZeroReturnError:
             data = b""
         except ValueError:
             raise OSError(errno.EBADF, "the socket is closed") from None
         except ssl.SSLError as exc:
-            self._trouble = broken(exc)
-            self._end_below()
-            raise self._trouble from exc
+            self._break(exc)
         if not data and size:
             self._over = True
             self._end_below()
         return data
+
+    def _break(self, exc: ssl.SSLError) -> NoReturn:
+        """From now on nothing can be read: who waits for that is to hear of it."""
+        self._trouble = broken(exc)
+        self._end_below()
+        raise self._trouble from exc
 
     def _end_below(self) -> None:
         """Whatever still comes does not count, and whoever waits for an edge is to have one."""
@@ -155,8 +162,8 @@ class Coded:
             raise BlockingIOError(errno.EAGAIN, "the socket is full") from None
         except ValueError:
             raise OSError(errno.EBADF, "the socket is closed") from None
-        except ssl.SSLError as exc:
-            raise broken(exc) from exc
+        except ssl.SSLError as exc:  # also that nothing can be said amid what the peer says of keys
+            self._break(exc)
 
     def shutdown(self, how: int, /) -> None:
         """Say that we end, if it can be said now, and shut the connection below.
@@ -244,6 +251,8 @@ def broken(exc: ssl.SSLError) -> TlsBroken:
     """What has become of the connection, in one line."""
     if isinstance(exc, ssl.SSLEOFError):
         return Truncated(errno.ECONNRESET, "the connection ended without close_notify")
+    if isinstance(exc, ssl.SSLWantReadError):
+        return TlsBroken(errno.EPROTO, "a message about keys is not whole")
     if isinstance(exc, ssl.SSLCertVerificationError):
         return TlsBroken(errno.EPROTO, f"certificate: {exc.verify_message.rstrip('.')}")
     reason = (exc.reason or exc.strerror or "unknown").lower().replace("_", " ")

@@ -15,6 +15,7 @@ from balancer.core.message import RequestHead
 from balancer.core.request_rules import canonical
 from balancer.proxy import exchange
 from balancer.wire.streams import cut
+from balancer.wire.tls_socket import RECORDS_AT_ONCE
 from tests.support.certificates import client_context, server_context
 from tests.support.containment import Act, Scenario, Talk
 from tests.support.edge_client import NoAnswer
@@ -322,6 +323,33 @@ async def a_client_that_never_agrees_on_keys(talk: Talk) -> None:
 async def a_client_that_is_sent_to_https(talk: Talk) -> None:
     for _ in range(2):
         assert (await talk.client.get()).status == 308
+
+
+def in_records_of_a_byte(talk: Talk, said: bytes) -> None:
+    """All of it comes at once, and takes several turns to read."""
+    for at in range(len(said)):
+        assert talk.client.sock.send(said[at : at + 1]) == 1
+
+
+SMALL = b"s" * (3 * RECORDS_AT_ONCE)
+SMALL_HEAD = b"GET / HTTP/1.1\r\nHost: a.test\r\nCookie: %b\r\n\r\n" % SMALL
+
+
+@scenario(a=hello, top=TLS, port=8443)
+async def a_client_that_asks_in_records_of_a_byte(talk: Talk) -> None:
+    await talk.client.speak_tls(client_context(), "a.test")
+    for _ in range(2):
+        in_records_of_a_byte(talk, SMALL_HEAD)
+        assert (await talk.client.answer()).body == HELLO
+
+
+@scenario(a=echo, top=TLS, port=8443)
+async def an_upload_in_records_of_a_byte(talk: Talk) -> None:
+    await talk.client.speak_tls(client_context(), "a.test")
+    await talk.asks(f"PUT / HTTP/1.1\nHost: a.test\nContent-Length: {len(SMALL)}")
+    await trio.sleep(0.2)
+    in_records_of_a_byte(talk, SMALL)
+    assert (await talk.client.answer()).body == str(len(SMALL)).encode()
 
 
 def its_own_certificate() -> ssl.SSLContext:
@@ -743,6 +771,17 @@ async def a_tunnel_with_a_client_that_speaks_tls(talk: Talk) -> None:
     assert await read(talk.client, len(LARGE)) == LARGE
     await talk.client.send(b"word")
     assert await read(talk.client, 4) == b"word"
+    half_close(talk.client)
+    assert await rest(talk.client) == b""
+
+
+@scenario(a=echoes, ways="general", top=TLS, port=8443)
+async def a_tunnel_in_records_of_a_byte(talk: Talk) -> None:
+    await talk.client.speak_tls(client_context(), "a.test")
+    await talk.asks(ASKS + "echo")
+    assert (await talk.client.answer()).status == 101
+    in_records_of_a_byte(talk, SMALL)
+    assert await read(talk.client, len(SMALL)) == SMALL
     half_close(talk.client)
     assert await rest(talk.client) == b""
 

@@ -10,6 +10,7 @@ from tests.support.socket_cases import (
     connecting,
     edges,
     ending,
+    keys,
     sending,
     vanishing,
     waiting,
@@ -18,4 +19,4 @@ from tests.support.socket_cases import (
 __all__ = ["CASES", "Bench", "Case", "attempt"]
 
 # Importing them fills CASES.
-GROUPS = (connecting, edges, sending, ending, waiting, vanishing, coded)
+GROUPS = (connecting, edges, sending, ending, waiting, vanishing, coded, keys)

@@ -20,7 +20,6 @@ from tests.support.injection import Fault, Probe, Run, Way
 from tests.support.transcript import Said
 
 KERNEL = "the seam itself: whoever waits there is behind a point of Waiter"
-CODED = "only who changes keys while nothing can be sent: test_coded_turns.py"
 # Points at which no exchange stands: what a crash there does is told in test_walls.py.
 OF_NO_CONNECTION = {
     "proxy/accepting.py:accept_connections await room.wait": "the accept loop",
@@ -39,10 +38,7 @@ OF_NO_CONNECTION = {
     "wire/network.py:KernelNetwork.wait_readable await trio.lowlevel.wait_readable": KERNEL,
     "wire/network.py:KernelNetwork.wait_writable await trio.lowlevel.wait_writable": KERNEL,
     "wire/network.py:_KernelEdges.wait await trio.lowlevel.wait_readable": "of the lane",
-    "wire/streams.py:receive await waiter.writable": CODED,
     "wire/tls_contexts.py:_as_file yield f'/proc/self/fd/{number}'": "of a plan that is obeyed",
-    "wire/pacing.py:Paced.receive await self.writable": CODED,
-    "proxy/tunnel_way.py:Way._arrived await self._wait": CODED,
 }
 POINTS = [point for point in points() if point not in OF_NO_CONNECTION]
 

@@ -14,7 +14,7 @@ from balancer.wire.network import ENDED, TlsSock
 from balancer.wire.options import no_delay
 from balancer.wire.streams import cut
 from balancer.wire.tls_engine import QUIET_RECORDS_MAX
-from balancer.wire.tls_socket import RECORDS_AT_ONCE, Coded, TlsBroken, Truncated, WantsWrite
+from balancer.wire.tls_socket import RECORDS_AT_ONCE, Coded, TlsBroken, Truncated, WantsTurn
 from balancer.wire.waiting import TimedOut, Timekeeper, Waiter
 from tests.support.certificates import client_context, server_context
 from tests.support.socket_bench import Bench, attempt, case, close_all, is_ready, pair
@@ -119,7 +119,7 @@ async def records_of_a_byte_are_taken_in_turns(bench: Bench) -> None:
     while not received:
         try:
             received = ours.recv(1 << 16)
-        except WantsWrite:
+        except WantsTurn:
             turns += 1
     assert (len(received), turns) == (count, 3)
     close_all(theirs, ours)
@@ -297,7 +297,7 @@ async def a_closed_coded_socket_says_so(bench: Bench) -> None:
     assert theirs.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
     assert theirs.connect_ex(("127.0.0.1", 1)) == errno.EISCONN
     close_all(theirs, ours)
-    assert ours.fileno() == -1
+    assert ours.fileno() == ours.below.fileno() == -1
     assert attempt(ours.recv, 9) == "EBADF"
     assert attempt(theirs.send, b"x") == "EPIPE"
     ours.close()
