@@ -14,7 +14,7 @@ from balancer.cli.terminal import printable
 
 if TYPE_CHECKING:
     from balancer.config.errors import ConfigError, Finding
-    from balancer.config.load import Loaded as ParsedConfig
+    from balancer.config.load import ParsedConfig
     from balancer.config.settings import Settings
     from balancer.supervisor.certificate_files import Loaded as Certificates
 
@@ -57,7 +57,6 @@ def check(ctx: click.Context, config: Path, as_json: bool, no_files: bool) -> No
 
 def _certificates(loaded: "ParsedConfig") -> "Certificates":
     """What the files of certificates hold. ConfigErrors."""
-    from balancer.config.errors import ConfigErrors
     from balancer.supervisor.certificate_files import (
         CertificatesUnusable,
         load_certificates,
@@ -68,7 +67,7 @@ def _certificates(loaded: "ParsedConfig") -> "Certificates":
     try:
         return load_certificates(loaded.settings, read_file, stamp_of)
     except CertificatesUnusable as exc:
-        raise ConfigErrors(loaded.placed(exc.findings)) from exc
+        raise exc.in_lines_of(loaded) from exc
 
 
 def _warnings(certificates: "Certificates | None") -> "list[Finding]":

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from balancer.cli.exits import refused
 from balancer.cli.place import given_socket, socket_path
 
 if TYPE_CHECKING:
-    from balancer.config.settings import Settings
+    from balancer.config.load import ParsedConfig
 
 
 @click.command(short_help="Run the balancer in the foreground.")
@@ -46,25 +47,25 @@ def run(
     if config is not None:
         _refuse_mix(ctx, listen, to, state)
         socket = socket_path(ctx, admin or ctx.find_object(str))
-        settings = _from_file(config)
+        parsed = _from_file(config)
         source = str(config.absolute())
     else:
         if not listen or not to:
             raise click.UsageError("give a CONFIG file, or --listen and at least one --to", ctx)
-        settings = _from_targets(listen, to)
+        parsed = _from_targets(listen, to)
         source = " ".join(["--listen", listen, *(f"--to {address}" for address in to)])
         socket = given_socket(ctx, admin)
-    settings = _with_places(settings, socket=socket, state=state)
+    parsed = _with_places(parsed, socket=socket, state=state)
 
     from balancer.supervisor.process import run_instance
 
-    def load() -> "Settings":
-        from balancer.config.load import load_file
+    def load() -> "ParsedConfig":
+        from balancer.config.load import read_file
 
         assert config is not None
-        return _with_places(load_file(config, os.environ), socket=socket, state=state)
+        return _with_places(read_file(config, os.environ), socket=socket, state=state)
 
-    sys.exit(run_instance(settings, source=source, load=load if config else None))
+    sys.exit(run_instance(parsed, source=source, load=load if config else None))
 
 
 def _refuse_mix(
@@ -77,30 +78,33 @@ def _refuse_mix(
         raise click.UsageError(f"CONFIG and {names} exclude each other: put it into the file", ctx)
 
 
-def _from_file(config: Path) -> "Settings":
+def _from_file(config: Path) -> "ParsedConfig":
     from balancer.config.errors import ConfigErrors
-    from balancer.config.load import load_file
+    from balancer.config.load import read_file
 
     try:
-        return load_file(config, os.environ)
+        return read_file(config, os.environ)
     except ConfigErrors as errors:
         raise refused(f"{config} is not valid; nothing was started\n{errors}") from errors
     except OSError as error:
         raise refused(f"cannot read {config}: {error.strerror or error}") from error
 
 
-def _from_targets(listen: str, to: tuple[str, ...]) -> "Settings":
+def _from_targets(listen: str, to: tuple[str, ...]) -> "ParsedConfig":
     from balancer.config.errors import ConfigErrors
-    from balancer.config.load import from_targets
+    from balancer.config.load import from_targets, without_file
 
     try:
-        return from_targets(listen, to)
+        return without_file(from_targets(listen, to), "--listen")
     except ConfigErrors as errors:
         raise refused(str(errors)) from errors
 
 
-def _with_places(settings: "Settings", *, socket: str | None, state: str | None) -> "Settings":
+def _with_places(
+    parsed: "ParsedConfig", *, socket: str | None, state: str | None
+) -> "ParsedConfig":
     places = {name: value for name, value in (("socket", socket), ("state", state)) if value}
     if not places:
-        return settings
-    return settings.model_copy(update={"admin": settings.admin.model_copy(update=places)})
+        return parsed
+    admin = parsed.settings.admin.model_copy(update=places)
+    return replace(parsed, settings=parsed.settings.model_copy(update={"admin": admin}))

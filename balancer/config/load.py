@@ -43,8 +43,8 @@ _AT = re.compile(r"\(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """Settings with the lines they came from."""
+class ParsedConfig:
+    """Settings with the lines they came from; `name` is that of the file in messages."""
 
     name: str
     settings: Settings
@@ -65,6 +65,11 @@ def load_text(text: str, name: str, env: Mapping[str, str]) -> Settings:
     return read_text(text, name, env).settings
 
 
+def without_file(settings: Settings, name: str) -> ParsedConfig:
+    """Settings that have come from nowhere with lines."""
+    return ParsedConfig(name=name, settings=settings, lines=Lines({}))
+
+
 def from_targets(listen: str, to: Sequence[str], env: Mapping[str, str] | None = None) -> Settings:
     """The settings of `run --listen LISTEN --to …`: one pool, no file, and no state kept."""
     data = {
@@ -78,7 +83,7 @@ def from_targets(listen: str, to: Sequence[str], env: Mapping[str, str] | None =
     return settings
 
 
-def read_file(path: pathlib.Path, env: Mapping[str, str]) -> Loaded:
+def read_file(path: pathlib.Path, env: Mapping[str, str]) -> ParsedConfig:
     """As `load_file`, with what is needed to say more about the file."""
     name = printable(str(path))
     try:
@@ -103,7 +108,7 @@ def read_file(path: pathlib.Path, env: Mapping[str, str]) -> Loaded:
         raise _unreadable(name, message, line) from None
 
 
-def read_text(text: str, name: str, env: Mapping[str, str]) -> Loaded:
+def read_text(text: str, name: str, env: Mapping[str, str]) -> ParsedConfig:
     """As `load_text`, with what is needed to say more about the text."""
     data = _parsed(text, name)
     lines = locate(text)
@@ -114,7 +119,7 @@ def read_text(text: str, name: str, env: Mapping[str, str]) -> Loaded:
     findings = unset + [each for each in refused if not _below(each.path, follow_ups)]
     if settings is None or findings:
         raise ConfigErrors(_placed(name, lines, findings))
-    return Loaded(name=name, settings=settings, lines=lines)
+    return ParsedConfig(name=name, settings=settings, lines=lines)
 
 
 def _parsed(text: str, name: str) -> dict[str, object]:

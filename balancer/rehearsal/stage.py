@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from balancer.config.load import load_text
+from balancer.config.load import ParsedConfig, read_text, without_file
 from balancer.config.settings import Settings
 from balancer.rehearsal.memory_files import MemoryFiles
 from balancer.rehearsal.memory_network import HostNetwork, MemoryNetwork
@@ -50,15 +50,15 @@ class Stage:
         assert worker is not None, "it has no plan yet"
         return worker
 
-    def settings(self) -> Settings:
-        """The settings that `config` means now; a test may change it before a reload."""
+    def parsed(self) -> ParsedConfig:
+        """What `config` means now; a test may change it before a reload."""
         if isinstance(self.config, Settings):
-            return self.config
-        return load_text(self.config, "stage.toml", {})
+            return without_file(self.config, "stage.toml")
+        return read_text(self.config, "stage.toml", {})
 
-    async def load(self) -> Settings:
+    async def load(self) -> ParsedConfig:
         await trio.lowlevel.checkpoint()
-        return self.settings()
+        return self.parsed()
 
     def sentences(self) -> list[str]:
         """The events so far, each with its virtual time."""
@@ -88,7 +88,7 @@ async def staged(
         async with trio.open_nursery() as nursery:
             crew = VirtualCrew(view, nursery, access, wall=_wall, seed=seed)
             stage = Stage(network=network, store=store, crew=crew, config=config, access=access)
-            settings = stage.settings()
+            settings = stage.parsed().settings
             stage.instance = instance = Instance(
                 settings,
                 Surroundings(

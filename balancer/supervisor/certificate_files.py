@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from balancer.config.errors import Finding
+from balancer.config.errors import ConfigErrors, Finding
+from balancer.config.load import ParsedConfig
 from balancer.config.settings import Settings
 from balancer.config.tls_settings import BackendTls, ListenerTls
 from balancer.config.wording import dotted
@@ -41,9 +42,9 @@ class CertificatesUnusable(Exception):
     def __str__(self) -> str:
         return "\n".join(f"{dotted(each.path)}: {each.message}" for each in self.findings)
 
-    def told_of(self, source: str) -> str:
-        """The same to whoever has the config `source`, whose lines are not known here."""
-        return f"{self}\n`balancer check {source}` says in which lines"
+    def in_lines_of(self, config: ParsedConfig) -> ConfigErrors:
+        """The same as what else is wrong with a config, each with its line."""
+        return ConfigErrors(config.placed(self.findings))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

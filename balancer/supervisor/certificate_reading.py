@@ -90,7 +90,9 @@ class Reading:
             return self._read(path)
         except OSError as exc:
             why = f"cannot be read: {exc.strerror or exc}"
-            if not os.path.isabs(path):
+            if isinstance(exc, PermissionError):
+                why += f"; let user {os.geteuid()} read it, as whom balancer runs"
+            elif not os.path.isabs(path):
                 why += f"; it is looked for from {os.getcwd()}, where balancer was started"
             self._wrong(place, path, why)
             return None

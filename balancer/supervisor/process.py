@@ -15,6 +15,7 @@ from pathlib import Path
 import trio
 
 from balancer.admin.socket_file import SocketPlaceTaken
+from balancer.config.load import ParsedConfig
 from balancer.config.settings import Settings
 from balancer.core.board import WORKERS_MAX, OtherLayout
 from balancer.supervisor.activation import given_listeners
@@ -69,7 +70,7 @@ _log = get_logger()
 
 
 def run_instance(
-    settings: Settings, *, source: str, load: Callable[[], Settings] | None = None
+    config: ParsedConfig, *, source: str, load: Callable[[], ParsedConfig] | None = None
 ) -> int:
     """Run an instance in the foreground until it is told to stop; the exit code.
 
@@ -77,7 +78,7 @@ def run_instance(
     error, and 1. Started by an instance that is to be upgraded, it takes over from that one.
     """
     _raise_descriptor_limit()
-    given = _Given(settings=settings, source=source, load=load)
+    given = _Given(config=config, source=source, load=load)
     channel = channel_to_predecessor(os.environ)
     refuse = _refused if channel is None else partial(_refused_to, channel)
     try:
@@ -87,7 +88,8 @@ def run_instance(
                 heritage = stack.enter_context(closing(trio.run(inherited, channel)))
             return _run(given, heritage, stack)
     except CertificatesUnusable as exc:
-        return refuse(f"{source} is not valid; nothing was started\n{exc.told_of(source)}")
+        why = exc.in_lines_of(config)
+        return refuse(f"{config.name} is not valid; nothing was started\n{why}")
     except CANNOT_START as exc:
         return refuse(str(exc))
     except BaseExceptionGroup as group:
@@ -104,19 +106,23 @@ def run_instance(
 class _Given:
     """What we were started with."""
 
-    settings: Settings
+    config: ParsedConfig
     source: str
-    load: Callable[[], Settings] | None
+    load: Callable[[], ParsedConfig] | None
 
-    async def load_again(self) -> Settings:
+    @property
+    def settings(self) -> Settings:
+        return self.config.settings
+
+    async def load_again(self) -> ParsedConfig:
         """The file as it is now. ConfigErrors, NoPlace."""
         return await trio.to_thread.run_sync(self._load_and_check, abandon_on_cancel=True)
 
-    def _load_and_check(self) -> Settings:
+    def _load_and_check(self) -> ParsedConfig:
         assert self.load is not None
-        settings = self.load()
-        _check_access_log(settings)
-        return settings
+        config = self.load()
+        _check_access_log(config.settings)
+        return config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

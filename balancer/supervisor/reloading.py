@@ -13,6 +13,7 @@ import trio
 
 from balancer.admin.control import Done, NotApplied
 from balancer.config.errors import ConfigErrors
+from balancer.config.load import ParsedConfig
 from balancer.config.settings import Settings
 from balancer.core.ledger import Ledger, Refused
 from balancer.supervisor.certificate_files import CertificatesUnusable, Loaded
@@ -31,7 +32,7 @@ LOAD_S_MAX = 10.0
 # So many errors of a file are told in an event; the caller is told all.
 ERRORS_TOLD = 3
 
-Load = Callable[[], Awaitable[Settings]]
+Load = Callable[[], Awaitable[ParsedConfig]]
 """Reads and checks the file; raises ConfigErrors, or NoPlace for a path in it that cannot be used."""
 
 
@@ -99,8 +100,8 @@ class Reloading:
                 raise
 
     async def _reload(self) -> Done:
-        settings = await self._loaded()
-        certificates = await self._certificates_of(settings)
+        config = await self._loaded()
+        settings, certificates = config.settings, await self._certificates_of(config)
         with self._explained():
             plan = plan_reload(self.settings, self._orders.ledger, settings)
             before = self._certificates.loaded
@@ -123,31 +124,32 @@ class Reloading:
         self._events.add(EventKind.INSTANCE_RELOADED, cause=done.message, effect=effect)
         return done
 
-    async def _loaded(self) -> Settings:
+    async def _loaded(self) -> ParsedConfig:
         if self._load is None:
             raise Refused("there is no file to reload: this instance was started without one")
         try:
             with trio.fail_after(LOAD_S_MAX):
                 return await self._load()
         except ConfigErrors as errors:
-            raise Refused(f"{self._source} is not valid; nothing was changed\n{errors}") from errors
+            raise self._not_valid(errors) from errors
         except NoPlace as exc:
             raise Refused(f"{exc}; nothing was changed") from exc
         except trio.TooSlowError as exc:
             slow = f"{self._source} could not be read within {LOAD_S_MAX:g} s"
             raise NotApplied(f"{slow}; nothing was changed") from exc
 
-    async def _certificates_of(self, settings: Settings) -> Loaded:
+    async def _certificates_of(self, config: ParsedConfig) -> Loaded:
         try:
-            return await self._certificates.load(settings)
+            return await self._certificates.load(config.settings)
         except CertificatesUnusable as exc:
-            raise Refused(
-                f"{self._source} is not valid; nothing was changed\n{exc.told_of(self._source)}"
-            ) from exc
+            raise self._not_valid(exc.in_lines_of(config)) from exc
         except trio.TooSlowError as exc:
             raise NotApplied(
                 "the certificates could not be read in time; nothing was changed"
             ) from exc
+
+    def _not_valid(self, errors: ConfigErrors) -> Refused:
+        return Refused(f"{self._source} is not valid; nothing was changed\n{errors}")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

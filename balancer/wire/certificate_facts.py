@@ -14,12 +14,18 @@ _BEGIN = b"-----BEGIN CERTIFICATE-----"
 _END = b"-----END CERTIFICATE-----"
 _KEY = b"PRIVATE KEY-----"
 _ENCRYPTED = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
-_NO_CLIENT = "no client would take it from a server"
+_NO_KEY = "holds no private key in PEM, which begins with '-----BEGIN PRIVATE KEY-----'"
+_NO_CERTIFICATE = "holds no certificate in PEM, which begins with '-----BEGIN CERTIFICATE-----'"
+# X509_V_ERR_INVALID_PURPOSE
+_WRONG_PURPOSE = 26
 _WORDS = {
-    "KEY_VALUES_MISMATCH": "the key does not belong to the first certificate of the file",
+    "KEY_VALUES_MISMATCH": (
+        "the key does not belong to the first certificate of the file; name the key that this one was"
+        " made with, and let those that vouch for it come behind it"
+    ),
     "EE_KEY_TOO_SMALL": "its key is too short to be safe; RSA takes 2048 bits at least",
-    "CA_KEY_TOO_SMALL": "a key in its chain is too short to be safe",
-    "CA_MD_TOO_WEAK": "a signature in its chain is too weak to be safe",
+    "CA_KEY_TOO_SMALL": "a key in its chain is too short to be safe; take the chain of an authority of today",
+    "CA_MD_TOO_WEAK": "a signature in its chain is too weak to be safe; take the chain of an authority of today",
 }
 
 
@@ -46,12 +52,11 @@ def facts_of(chain: bytes, key: bytes, *, of_client: bool = False) -> Facts:
     if any(mark in key for mark in _ENCRYPTED):
         raise Unusable("the key is encrypted; store it decrypted, readable by us alone", key=True)
     if _KEY not in key:
-        raise Unusable("holds no private key in PEM", key=True)
+        raise Unusable(_NO_KEY, key=True)
     try:
         said = _shown(chain, key, leaf, of_client=of_client)
     except ssl.SSLCertVerificationError as exc:
-        whom = "no server would take it from a client" if of_client else _NO_CLIENT
-        raise Unusable(f"{whom}: {exc.verify_message}") from exc
+        raise Unusable(_refused(exc, "clients" if of_client else "servers")) from exc
     except ssl.SSLError as exc:
         mismatch = exc.reason == "KEY_VALUES_MISMATCH"
         words = _WORDS.get(exc.reason or "", f"OpenSSL cannot read it ({exc.reason or exc})")
@@ -72,17 +77,20 @@ def check_authorities(pem: bytes) -> None:
     except ssl.SSLError as exc:
         raise Unusable(f"OpenSSL cannot read it ({exc.reason or exc})") from exc
     if not context.get_ca_certs():
-        raise Unusable("none of its certificates is an authority's, so they vouch for nobody")
+        raise Unusable(
+            "none of its certificates is an authority's, so they vouch for nobody; name the file of who"
+            " issued the others' certificates"
+        )
 
 
 def _first(pem: bytes) -> bytes:
     start, end = pem.find(_BEGIN), pem.find(_END)
     if start < 0 or end < start:
-        raise Unusable("holds no certificate in PEM")
+        raise Unusable(_NO_CERTIFICATE)
     try:
         return ssl.PEM_cert_to_DER_cert(pem[start : end + len(_END)].decode("ascii"))
     except ValueError as exc:
-        raise Unusable("holds a certificate that is no PEM") from exc
+        raise Unusable("holds a certificate that is not whole; copy the file anew") from exc
 
 
 def _shown(chain: bytes, key: bytes, leaf: bytes, *, of_client: bool) -> dict[str, object]:
@@ -108,6 +116,11 @@ def _shown(chain: bytes, key: bytes, leaf: bytes, *, of_client: bool) -> dict[st
             except ssl.SSLWantReadError:
                 continue
     return dict((answers if of_client else asks).getpeercert() or {})
+
+
+def _refused(exc: ssl.SSLCertVerificationError, whose: str) -> str:
+    why = f"nobody would take it from {whose}: {exc.verify_message}"
+    return f"{why}; have one issued for {whose}" if exc.verify_code == _WRONG_PURPOSE else why
 
 
 def _names(said: dict[str, object]) -> tuple[tuple[str, str], ...]:

@@ -9,6 +9,12 @@ import pytest
 import trustme
 
 from tests.support.certificates import authority, certificate, pem_of
+from tests.support.real_balancer import free_port, running
+
+STRANGE_KEY = (
+    "the key does not belong to the first certificate of the file; name the key that this one was made"
+    " with, and let those that vouch for it come behind it"
+)
 
 
 class Disk:
@@ -86,10 +92,12 @@ def test_every_mistake_has_its_line_and_its_reason(disk: Disk) -> None:
     said = disk.check(names=names)
     place = "x.toml:5: listeners[0].tls.certificates"
     assert said.splitlines() == [
-        f"1 {place}[1].key: mixed.key: the key does not belong to the first certificate of the file",
-        f"{place}[2].certificate: empty.pem: holds no certificate in PEM",
+        f"1 {place}[1].key: mixed.key: {STRANGE_KEY}",
+        f"{place}[2].certificate: empty.pem: holds no certificate in PEM,"
+        " which begins with '-----BEGIN CERTIFICATE-----'",
         f"{place}[3].key: secret.key: the key is encrypted; store it decrypted, readable by us alone",
-        f"{place}[4].key: swapped.key: holds no private key in PEM",
+        f"{place}[4].key: swapped.key: holds no private key in PEM,"
+        " which begins with '-----BEGIN PRIVATE KEY-----'",
         f"{place}[5].certificate: none.pem: cannot be read: No such file or directory",
         f"{place}[5].key: none.key: cannot be read: No such file or directory",
     ]
@@ -135,21 +143,28 @@ def test_chain_and_key_may_be_one_file(disk: Disk) -> None:
     assert disk.check(names=("one",)).startswith("0 ")
 
 
-def test_who_starts_with_a_wrong_key_is_told_the_file_and_where_to_look(disk: Disk) -> None:
-    disk.check(f'[admin]\nsocket = "{disk.folder}/admin.sock"\nstate = ""')
-    disk.issue("other", "other.test")
-    (disk.folder / "other.key").rename(disk.folder / "edge.key")
-    config = disk.folder / "x.toml"
-    ran = subprocess.run(
-        [".venv/bin/balancer", "run", str(config)], capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 1
-    assert ran.stderr == (
-        f"balancer: {config} is not valid; nothing was started\n"
-        f"listeners[0].tls.certificates[0].key: {disk.folder}/edge.key:"
-        " the key does not belong to the first certificate of the file\n"
-        f"`balancer check {config}` says in which lines\n"
-    )
+def test_check_start_and_reload_say_the_same_of_a_wrong_key(tmp_path: Path) -> None:
+    disk, port = Disk(tmp_path), free_port()
+    listener = f"""[[listeners]]
+bind = "127.0.0.1:{port}"
+[listeners.tls]
+certificates = [
+  {{ certificate = "{tmp_path}/edge.pem", key = "{tmp_path}/edge.key" }},
+]
+"""
+    with running(tmp_path, 1, top=listener) as (balancer, _):
+        disk.issue("other", "other.test")
+        (disk.folder / "other.key").rename(disk.folder / "edge.key")
+        line = balancer.config.read_text().splitlines().index(listener.splitlines()[4]) + 1
+        config = str(balancer.config)
+        wrong = f"{config}:{line}: listeners[0].tls.certificates[0].key: {tmp_path}/edge.key: {STRANGE_KEY}"
+        assert balancer.cli("check", config).stderr == f"{wrong}\n"
+        not_valid = f"balancer: {balancer.config.name} is not valid; nothing was changed\n{wrong}\n"
+        assert balancer.cli("reload").stderr == not_valid
+        assert balancer.readyz() == 200
+    started = balancer.cli("run", config)
+    assert started.returncode == 1
+    assert started.stderr == f"balancer: {config} is not valid; nothing was started\n{wrong}\n"
 
 
 def test_a_relative_path_is_told_with_the_folder_that_it_starts_from(disk: Disk) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import trio
 import trio.testing
 
-from balancer.config.load import load_text
+from balancer.config.load import ParsedConfig, load_text, read_text
 from balancer.config.settings import Settings
 from balancer.core.board import board_bytes, lay_out
 from balancer.core.cells import Cells
@@ -129,9 +129,9 @@ class ReloadScene:
         self.text = text
         return (await self.reloading.reload()).message
 
-    async def load(self) -> Settings:
+    async def load(self) -> ParsedConfig:
         await trio.lowlevel.checkpoint()
-        return load_text(self.text, "edge.toml", {})
+        return read_text(self.text, "edge.toml", {})
 
     def candidates(self, pool: str = "web") -> str:
         """The names of those that take requests."""
