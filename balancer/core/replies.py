@@ -58,6 +58,12 @@ MISDIRECTED = Reply(
 )
 
 
+# nginx has 497 for it, which it tells nobody but its log.
+WITHOUT_TLS = Reply(
+    status=400, sentence="this port speaks TLS, and the request came without it; use https"
+)
+
+
 def moved_to_https(authority: str, port: int, target: str) -> Reply:
     """RFC 9110 15.4.9: the same request, of any method, by https at that port."""
     place = host_of(authority) if port == HTTPS_PORT else f"{host_of(authority)}:{port}"

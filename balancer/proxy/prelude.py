@@ -5,9 +5,12 @@ what comes after is read here. What is no part of a connection's beginning may n
 """
 
 import socket
+from contextlib import suppress
 
 import trio
 
+from balancer.core.message import RequestHead
+from balancer.core.replies import WITHOUT_TLS, reply_bytes
 from balancer.core.trust import trusting
 from balancer.proxy.arrival import Arrival
 from balancer.proxy.room import TooMany
@@ -17,12 +20,12 @@ from balancer.wire.network import Sock, TlsSock
 from balancer.wire.proxy_protocol import V2_BYTES_MAX, BadHeader, Introduction, introduction
 from balancer.wire.streams import PeerClosed
 from balancer.wire.tls_contexts import Terminator
-from balancer.wire.tls_socket import TlsBroken
+from balancer.wire.tls_socket import SpeaksHttp, TlsBroken
 from balancer.wire.waiting import Interrupted, TimedOut, Waiter
 
 
 class TurnedAway(Exception):
-    """The connection is to be closed without a word; the text says why, for the log."""
+    """The connection is to be closed; the text says why, for the log."""
 
 
 async def begin(service: Service, sock: Sock, waiter: Waiter, arrival: Arrival) -> Sock | None:
@@ -63,7 +66,7 @@ async def _coded(
     coded = service.network.coded(sock, terminator.context, server_side=True)
     service.resting[waiter] = trio.current_time(), service.room.door(arrival.rules.bind)
     try:
-        await _agreed(coded, waiter, terminator.rules.handshake_s)
+        await _agreed(service, coded, waiter, terminator.rules.handshake_s)
         arrival.at = terminator.chosen(coded.engine.context)
         arrival.tls = coded.engine.version() or ""
         arrival.certificate = terminator.told_of(coded.engine)
@@ -75,7 +78,7 @@ async def _coded(
     return coded
 
 
-async def _agreed(coded: TlsSock, waiter: Waiter, timeout_s: float) -> None:
+async def _agreed(service: Service, coded: TlsSock, waiter: Waiter, timeout_s: float) -> None:
     try:
         await handshake(coded, waiter, trio.current_time() + timeout_s)
     except TlsBroken as exc:
@@ -84,8 +87,24 @@ async def _agreed(coded: TlsSock, waiter: Waiter, timeout_s: float) -> None:
         raise TurnedAway(f"it has not agreed on TLS within {timeout_s:g} s") from exc
     else:
         return
+    if isinstance(broken, SpeaksHttp):
+        _say_that_it_is_tls(service, coded)
     await let_alert_arrive(coded, waiter)
     raise TurnedAway(f"TLS: {broken}") from broken
+
+
+def _say_that_it_is_tls(service: Service, coded: TlsSock) -> None:
+    """Answer a request that came without it, by its first bytes alone; a new connection has room."""
+    is_head = coded.engine.undecoded.startswith(b"HEAD ")
+    answer = reply_bytes(
+        WITHOUT_TLS,
+        request=RequestHead(method="HEAD", target="/", minor=1, fields=()) if is_head else None,
+        request_id=service.new_request_id(),
+        close=True,
+        date=service.http_date(),
+    )
+    with suppress(OSError):
+        coded.send_below(answer)
 
 
 async def _introduced(service: Service, sock: Sock, waiter: Waiter, arrival: Arrival) -> None:

@@ -57,6 +57,10 @@ class TlsSock(Sock, Protocol):
         """What has come as it is, where it will never be decoded."""
         ...
 
+    def send_below(self, data: bytes) -> int:
+        """Say something as it is, where nothing has been coded."""
+        ...
+
     @property
     def engine(self) -> Engine:
         """What is known of the coding: version, cipher, certificates, whether it was resumed."""

@@ -20,6 +20,21 @@ HANDSHAKE_RECORDS_MAX = 256
 # of 27 bytes each. A peer that takes nothing has no use for more of them.
 LEFT_BYTES_MAX = 32 * 1024
 _HEADER_BYTES = 5
+# How requests begin, that of HTTP/2 among them; no record of TLS does.
+_HTTP = frozenset(
+    (
+        b"GET /",
+        b"HEAD ",
+        b"POST ",
+        b"PUT /",
+        b"DELET",
+        b"PATCH",
+        b"OPTIO",
+        b"CONNE",
+        b"TRACE",
+        b"PRI *",
+    )
+)
 
 
 class Carrier(Protocol):
@@ -36,8 +51,8 @@ class Carrier(Protocol):
     def fileno(self) -> int: ...
 
 
-class Flooded(ssl.SSLError):
-    """The peer has us work, and there is nothing in it for anybody."""
+class Objection(ssl.SSLError):
+    """What is wrong with what has come, before OpenSSL has seen it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -109,6 +124,11 @@ class Engine:
                 self._flush()
             raise
 
+    @property
+    def undecoded(self) -> bytes:
+        """What has come, and OpenSSL has not been given."""
+        return bytes(self._wire)
+
     def may_have_more(self) -> bool:
         """Whether a read may find more than the last one took."""
         return self._more_below or bool(self._wire) or self._openssl.pending() > 0
@@ -120,7 +140,7 @@ class Engine:
         that sends before it takes would be stopped. What OpenSSL has to say goes when it can.
         """
         if not self._flush() and len(self._unsent) > LEFT_BYTES_MAX:
-            raise Flooded("keys changed again and again, and nothing taken")
+            raise Objection("keys changed again and again, and nothing taken")
         wire = self._wire
         while len(wire) < (1 if self._left else _HEADER_BYTES) and not self._ended:
             self._receive()
@@ -129,7 +149,9 @@ class Engine:
             self.records += 1
             self._quiet += 1
             if self._quiet > most:
-                raise Flooded("too many records without data")
+                raise Objection("too many records without data")
+            if self.records == 1 and bytes(wire[:_HEADER_BYTES]) in _HTTP:
+                raise Objection("http request")
         size = min(self._left, len(wire))
         self._left -= size
         if size == len(wire):

@@ -43,6 +43,10 @@ class TlsBroken(ConnectionError):
         return str(self.strerror)
 
 
+class SpeaksHttp(TlsBroken):
+    """It begins as a request does; nothing was said to it, and `Engine.undecoded` has what it said."""
+
+
 class Truncated(TlsBroken):
     """The connection has ended without the end of what was said on it: somebody may have cut it."""
 
@@ -69,6 +73,10 @@ class Coded:
     def recv_below(self, size: int) -> bytes:
         """What has come as it is, where it will never be decoded."""
         return self.below.recv(size)
+
+    def send_below(self, data: bytes) -> int:
+        """Say something as it is, where nothing has been coded."""
+        return self.below.send(data)
 
     def do_handshake(self) -> None:
         """Go on exchanging keys. BlockingIOError: call again; TlsBroken."""
@@ -256,4 +264,5 @@ def broken(exc: ssl.SSLError) -> TlsBroken:
     if isinstance(exc, ssl.SSLCertVerificationError):
         return TlsBroken(errno.EPROTO, f"certificate: {exc.verify_message.rstrip('.')}")
     reason = (exc.reason or exc.strerror or "unknown").lower().replace("_", " ")
-    return TlsBroken(errno.EPROTO, _PLAINER.get(reason, reason))
+    kind = SpeaksHttp if reason == "http request" else TlsBroken
+    return kind(errno.EPROTO, _PLAINER.get(reason, reason))

@@ -7,6 +7,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,6 +192,14 @@ def test_what_comes_with_the_last_of_the_handshake_is_served(edge: Edge) -> None
 def test_more_requests_than_one_read_takes_are_all_answered(edge: Edge) -> None:
     asks = 200 * 1024 // len(LONG_ASK)
     assert answers(edge, LONG_ASK * asks, asks) == asks
+
+
+def test_a_request_without_tls_is_told_so(edge: Edge) -> None:
+    for more in ([], ["--data-binary", f"@{sys.executable}"]):
+        command = ["curl", "-si", "--max-time", "20", *more, f"http://127.0.0.1:{edge.port}/"]
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        assert said.startswith("HTTP/1.1 400 Bad Request\n")
+        assert "this port speaks TLS, and the request came without it; use https\n" in said
 
 
 def answers(edge: Edge, said: bytes, most: int) -> int:

@@ -4,6 +4,7 @@ import ssl
 from contextlib import AbstractAsyncContextManager
 
 import pytest
+import structlog
 import trio
 from trio.testing import MockClock
 
@@ -21,6 +22,7 @@ from tests.support.virtual_backend import Script, answers, answers_until_end
 
 pytestmark = pytest.mark.usefixtures("either_way")
 
+OF = Ends("203.0.113.7", 51000, "198.51.100.2", 443)
 FILES = {"main": "a.test", "wild": "*.b.test b.test", "other": "c.test"}
 
 
@@ -218,14 +220,6 @@ async def test_who_says_nothing_is_let_go_at_the_deadline(autojump_clock: MockCl
         client.close()
 
 
-async def test_a_request_without_tls_is_turned_away(autojump_clock: MockClock) -> None:
-    async with play_scene() as play:
-        client = await EdgeClient.connect(play.network, 8443)
-        with pytest.raises((NoAnswer, ValueError)):
-            await client.get()
-        client.close()
-
-
 async def test_requests_are_sent_to_https_where_that_is_said(autojump_clock: MockClock) -> None:
     """RFC 9110 15.4.9: of any method, to the same path and query."""
     top = '[[listeners]]\nbind = "127.0.0.1:8081"\nhttps_redirect = 8443\n'
@@ -288,7 +282,7 @@ async def test_a_proxy_header_comes_before_tls(autojump_clock: MockClock) -> Non
     )
     async with scene({"a": answers(200)}, top=top, files=files_for(**FILES)) as play:
         client = await EdgeClient.connect(play.network, 8443)
-        await client.send(header("v2", Ends("203.0.113.7", 51000, "198.51.100.2", 443)))
+        await client.send(header("v2", OF))
         await client.speak_tls(client_context(), "a.test")
         assert (await client.get()).status == 200
         assert told(play, "x-forwarded-for") == ["203.0.113.7"]
@@ -342,3 +336,65 @@ async def test_names_that_nobody_has_fill_no_memory(autojump_clock: MockClock) -
             assert (await client.get(host=host)).status == 200
         (terminator,) = play.stage.worker.service.terminators.values()
         assert sum(len(host) for _, host in terminator._served) < 1000
+
+
+# ---- who comes without it
+
+
+async def test_a_request_without_tls_is_told_so_and_concerns_no_backend(
+    autojump_clock: MockClock,
+) -> None:
+    async with play_scene() as play:
+        with structlog.testing.capture_logs() as lines:
+            for method in ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"):
+                client = await EdgeClient.connect(play.network, 8443)
+                await client.send(f"{method} / HTTP/1.1\r\nHost: a.test\r\n\r\n".encode())
+                answer = await client.answer(method)
+                assert (answer.status, answer.header("connection")) == (400, "close")
+                assert answer.header("strict-transport-security") is None
+                words = b"400 Bad Request: this port speaks TLS, and the request came without it"
+                assert answer.body.startswith(words) is (method != "HEAD")
+                assert await client.at_end()
+                client.close()
+        assert [(line["event"], line["because"]) for line in lines] == [
+            ("connection.turned_away", "TLS: http request: it speaks HTTP without TLS")
+        ]
+        await play.settled()
+        assert play.stage.worker.turned_away.count == 7
+        assert (play.backends["a"].requests, play.stage.access) == ([], [])
+        assert play.stage.worker.service.connections == 0
+
+
+async def test_it_is_told_byte_by_byte_behind_a_proxy_and_amid_a_long_body(
+    autojump_clock: MockClock,
+) -> None:
+    more = 'hsts = "1d"\n[[listeners]]\nbind = "127.0.0.1:8444"\nproxy_protocol = "required"\n'
+    more += 'proxy_protocol_from = ["127.0.0.1/32"]\n[listeners.tls]\n'
+    more += 'certificates = [{ certificate = "/main.pem", key = "/main.key" }]'
+    async with play_scene(more) as play:
+        client = await EdgeClient.connect(play.network, 8443)
+        for byte in b"GET /":
+            await client.send(bytes([byte]))
+            await trio.sleep(1)
+        assert (await client.answer()).status == 400
+        client.close()
+        client = await EdgeClient.connect(play.network, 8444)
+        said = b"POST / HTTP/1.1\r\nContent-Length: 300000\r\n\r\n" + b"x" * 300_000
+        await client.send(header("v2", OF) + said)
+        assert (await client.answer()).status == 400
+        assert await client.at_end()
+        client.close()
+
+
+@pytest.mark.parametrize(
+    "said", [b"GET", b"SSH-2.0-OpenSSH_9.9\r\n", b"EHLO a.test\r\n", b"get / HTTP"]
+)
+async def test_what_is_no_request_is_answered_nothing(
+    autojump_clock: MockClock, said: bytes
+) -> None:
+    async with play_scene() as play:
+        client = await EdgeClient.connect(play.network, 8443)
+        await client.send(said)
+        assert await client.receive() == b""
+        assert trio.current_time() < 11
+        client.close()

@@ -14,7 +14,14 @@ from balancer.wire.network import ENDED, TlsSock
 from balancer.wire.options import no_delay
 from balancer.wire.streams import cut
 from balancer.wire.tls_engine import QUIET_RECORDS_MAX
-from balancer.wire.tls_socket import RECORDS_AT_ONCE, Coded, TlsBroken, Truncated, WantsTurn
+from balancer.wire.tls_socket import (
+    RECORDS_AT_ONCE,
+    Coded,
+    SpeaksHttp,
+    TlsBroken,
+    Truncated,
+    WantsTurn,
+)
 from balancer.wire.waiting import TimedOut, Timekeeper, Waiter
 from tests.support.certificates import client_context, server_context
 from tests.support.socket_bench import Bench, attempt, case, close_all, is_ready, pair
@@ -260,10 +267,27 @@ async def who_says_nothing_holds_nobody_beyond_the_deadline(bench: Bench) -> Non
 async def what_is_no_tls_is_told_in_words(bench: Bench) -> None:
     client, accepted = await pair(bench)
     ours = bench.network.coded(accepted, server_context(), server_side=True)
-    client.send(b"GET / HTTP/1.1\r\n\r\n")
-    with pytest.raises(TlsBroken, match="http request: it speaks HTTP without TLS"):
+    client.send(b"SSH-2.0-OpenSSH_9.9\r\n")
+    with pytest.raises(TlsBroken, match="wrong version number: it speaks no TLS"):
         await handshake(ours, Waiter(Timekeeper(bench.network)), trio.current_time() + 1)
     close_all(client, ours)
+
+
+@case
+async def what_is_http_is_known_by_its_first_bytes_and_can_be_answered_so(bench: Bench) -> None:
+    words = ("GET /", "HEAD *", "POST /", "PUT /", "DELETE /", "PATCH /", "OPTIONS *", "TRACE /")
+    for word in (*words, "CONNECT a:1", "PRI * HTTP/2.0"):
+        client, accepted = await pair(bench)
+        ours = bench.network.coded(accepted, server_context(), server_side=True)
+        said = word.encode()
+        client.send(said)
+        with pytest.raises(SpeaksHttp, match="http request: it speaks HTTP without TLS"):
+            await handshake(ours, Waiter(Timekeeper(bench.network)), trio.current_time() + 1)
+        assert ours.engine.undecoded == said
+        assert ours.send_below(b"answer") == 6
+        await bench.settle()
+        assert client.recv(99) == b"answer", "and nothing before it"
+        close_all(client, ours)
 
 
 @case
