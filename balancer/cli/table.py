@@ -95,7 +95,8 @@ def _certificates(status: Row) -> list[RenderableType]:
             printable(name) for name in cast("list[str]", row.get("names")) or ["no name"]
         )
         style = "" if row.get("state") == "ok" else "red"
-        line = Text(f"  {printable(row.get('listener'))}  {names}  ")
+        kind = f"{printable(row['key'])}  " if "key" in row else ""
+        line = Text(f"  {printable(row.get('listener'))}  {names}  {kind}")
         line.append(f"{printable(row.get('left'))}", style=style)
         line.append(f"  {printable(row.get('file'))}", style="dim")
         lines.append(line)

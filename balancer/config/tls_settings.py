@@ -21,7 +21,8 @@ class Certificate(Table):
 class ListenerTls(Table):
     certificates: Items[Certificate] = Field(
         min_length=1,
-        description="One table for each; the first is for whoever asks for no name that is known.",
+        description="One table for each; the first is for whoever asks for no name that is known. Two with"
+        " the same names, an RSA and an ECDSA key, are used together.",
     )
     minimum_version: Literal["1.2", "1.3"] = Field(
         default="1.2", description="The oldest version of TLS that is spoken."

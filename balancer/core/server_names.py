@@ -29,6 +29,14 @@ class ServerNames:
         return name in self._names[at] or covering(name) in self._names[at]
 
 
+def with_same_names(certificates: Sequence[Sequence[str]]) -> list[list[int]]:
+    """By their positions, those that belong together, because they are for the same names."""
+    together: dict[frozenset[str], list[int]] = {}
+    for at, names in enumerate(certificates):
+        together.setdefault(frozenset(map(plain_name, names)), []).append(at)
+    return list(together.values())
+
+
 def plain_name(name: str) -> str:
     """One spelling for one name; of an IPv6 address without its brackets."""
     return name.lower().removesuffix(".").removeprefix("[").removesuffix("]")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from balancer.config.errors import Finding
 from balancer.core.expiry import Concern, concern, left_in_words
-from balancer.core.server_names import plain_name
+from balancer.core.server_names import plain_name, with_same_names
 from balancer.supervisor.certificate_files import Loaded, readable_by_all
 from balancer.supervisor.certificate_reading import Held
 
@@ -25,8 +25,19 @@ def warnings_about(loaded: Loaded, now: float) -> Iterator[Finding]:
         if not facts.names:
             yield _about(held, "names no host, so no client takes it for one")
         first = [taken.setdefault((held.owner, plain_name(name)), held) for name in facts.names]
-        if first and not any(each is held for each in first):
-            yield _about(held, f"is never chosen; {first[0].path} has all of its names")
+        if first and not any(_are_together(each, held) for each in first):
+            yield _about(held, _never_chosen(held, first[0]))
+
+
+def _are_together(one: Held, other: Held) -> bool:
+    return len(with_same_names((one.facts.names, other.facts.names))) == 1
+
+
+def _never_chosen(held: Held, first: Held) -> str:
+    why = f"is never chosen; {first.path} has all of its names"
+    if held.facts.key != first.facts.key:
+        why += f"; to be shown to who cannot use a key of {first.facts.key}, it would need just the same"
+    return why
 
 
 def _about(held: Held, what: str) -> Finding:

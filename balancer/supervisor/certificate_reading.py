@@ -10,6 +10,8 @@ from typing import TypeAlias
 
 from balancer.config.errors import Finding, Place
 from balancer.config.tls_settings import BackendTls, Certificate, ListenerTls
+from balancer.config.wording import dotted
+from balancer.core.server_names import with_same_names
 from balancer.wire.backend_tls import BackendTlsRules, backend_context
 from balancer.wire.certificate_facts import Facts, Unusable, check_authorities, facts_of
 from balancer.wire.tls_contexts import Credentials, Terminator, TlsRules
@@ -85,6 +87,21 @@ class Reading:
                 self._wrong(place, path, str(exc))
         return pem or b""
 
+    def held_once(self) -> None:
+        """Of those with the same names there may be one of each kind of key, and no second."""
+        for entry in with_same_names([held.facts.names for held in self.held]):
+            first: dict[str, Held] = {}
+            for held in (self.held[at] for at in entry):
+                before = first.setdefault(held.facts.key, held)
+                if before is not held:
+                    why = (
+                        f"has the same names and the same kind of key ({held.facts.key}) as another, so"
+                        " nobody would be shown it; keep one, or have one with an RSA key and one with an"
+                        f" ECDSA key; the other is {dotted(before.place)}"
+                    )
+                    place = (*held.place, "certificate")
+                    self._wrong(place, held.path, why, first=(*before.place, "certificate"))
+
     def _contents(self, path: str, place: Place) -> bytes | None:
         try:
             return self._read(path)
@@ -97,8 +114,8 @@ class Reading:
             self._wrong(place, path, why)
             return None
 
-    def _wrong(self, place: Place, path: str, why: str) -> None:
-        self.findings.append(Finding(path=place, message=f"{path}: {why}"))
+    def _wrong(self, place: Place, path: str, why: str, first: Place | None = None) -> None:
+        self.findings.append(Finding(path=place, message=f"{path}: {why}", first=first))
 
 
 def listener_rules(reading: Reading, tls: ListenerTls) -> TlsRules | None:
@@ -109,6 +126,7 @@ def listener_rules(reading: Reading, tls: ListenerTls) -> TlsRules | None:
     authorities = b""
     if tls.client_ca is not None:
         authorities = reading.authorities(tls.client_ca, "client_ca")
+    reading.held_once()
     if reading.findings:
         return None
     rules = TlsRules(

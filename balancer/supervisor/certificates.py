@@ -166,6 +166,7 @@ def _row(held: Held, now: float) -> Mapping[str, object]:
         "listener": held.owner,
         "file": held.path,
         "names": list(held.facts.names),
+        "key": held.facts.key,
         "expires": _date(held.facts.not_after_s),
         "expires_s": held.facts.not_after_s,
         "state": concern(left_s).value,

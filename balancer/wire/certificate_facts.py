@@ -16,6 +16,15 @@ _KEY = b"PRIVATE KEY-----"
 _ENCRYPTED = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
 _NO_KEY = "holds no private key in PEM, which begins with '-----BEGIN PRIVATE KEY-----'"
 _NO_CERTIFICATE = "holds no certificate in PEM, which begins with '-----BEGIN CERTIFICATE-----'"
+# Of a certificate: the tag of its version, and serial, signature, issuer, validity, subject.
+_VERSION, _FIELDS_BEFORE_KEY = 0xA0, 5
+_KINDS = {
+    bytes.fromhex("2a864886f70d010101"): "RSA",
+    bytes.fromhex("2a864886f70d01010a"): "RSA-PSS",
+    bytes.fromhex("2a8648ce3d0201"): "ECDSA",
+    bytes.fromhex("2b6570"): "Ed25519",
+    bytes.fromhex("2b6571"): "Ed448",
+}
 # X509_V_ERR_INVALID_PURPOSE
 _WRONG_PURPOSE = 26
 _WORDS = {
@@ -39,9 +48,13 @@ class Unusable(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """`names` are those of the subject's alternative names; times are seconds since 1970."""
+    """`names` are those of the subject's alternative names; times are seconds since 1970.
+
+    `key`: of which kind it is, such as RSA.
+    """
 
     names: tuple[str, ...]
+    key: str
     not_before_s: float
     not_after_s: float
 
@@ -63,6 +76,7 @@ def facts_of(chain: bytes, key: bytes, *, of_client: bool = False) -> Facts:
         raise Unusable(words, key=mismatch) from exc
     return Facts(
         names=tuple(name for kind, name in _names(said) if kind in ("DNS", "IP Address")),
+        key=_kind_of_key(leaf),
         not_before_s=_seconds(said["notBefore"]),
         not_after_s=_seconds(said["notAfter"]),
     )
@@ -116,6 +130,25 @@ def _shown(chain: bytes, key: bytes, leaf: bytes, *, of_client: bool) -> dict[st
             except ssl.SSLWantReadError:
                 continue
     return dict((answers if of_client else asks).getpeercert() or {})
+
+
+def _kind_of_key(certificate: bytes) -> str:
+    """By RFC 5280 4.1, of a certificate that OpenSSL has understood."""
+    at, _ = _element(certificate, _element(certificate, 0)[0])
+    for _ in range(_FIELDS_BEFORE_KEY + (certificate[at] == _VERSION)):
+        _, at = _element(certificate, at)
+    algorithm, _ = _element(certificate, _element(certificate, at)[0])
+    start, end = _element(certificate, algorithm)
+    return _KINDS.get(certificate[start:end], "other")
+
+
+def _element(der: bytes, at: int) -> tuple[int, int]:
+    """Where the content of the element of DER at that place begins, and where it ends."""
+    size, start = der[at + 1], at + 2
+    if size & 0x80:
+        start += size & 0x7F
+        size = int.from_bytes(der[at + 2 : start])
+    return start, start + size
 
 
 def _refused(exc: ssl.SSLCertVerificationError, whose: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from balancer.core.client_certificates import certificate_lines
-from balancer.core.server_names import ServerNames, host_of
+from balancer.core.server_names import ServerNames, host_of, with_same_names
 from balancer.wire.tls_engine import Engine
 
 # https://ssl-config.mozilla.org, intermediate, but for those that need Diffie-Hellman parameters.
@@ -52,7 +52,10 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsRules:
-    """How TLS is spoken at one listener; the first certificate is for whoever names no known name."""
+    """How TLS is spoken at one listener; the first certificate is for whoever names no known name.
+
+    Those that have the same names have keys of different kinds, and are for the same clients.
+    """
 
     certificates: tuple[Credentials, ...]
     at_least_1_3: bool = False
@@ -70,8 +73,10 @@ class Terminator:
 
     def __init__(self, rules: TlsRules) -> None:
         self.rules = rules
-        self._contexts = [_context(rules, credentials) for credentials in rules.certificates]
-        self._names = ServerNames([credentials.names for credentials in rules.certificates])
+        names = [credentials.names for credentials in rules.certificates]
+        entries = [[rules.certificates[at] for at in entry] for entry in with_same_names(names)]
+        self._contexts = [_context(rules, entry) for entry in entries]
+        self._names = ServerNames([entry[0].names for entry in entries])
         self._served: dict[tuple[int, str], bool] = {}
         self._places = {id(context): at for at, context in enumerate(self._contexts)}
         self.context = self._contexts[0]
@@ -88,7 +93,7 @@ class Terminator:
         return None
 
     def chosen(self, context: ssl.SSLContext) -> int:
-        """The certificate by which a connection went on."""
+        """The certificate by which a connection went on, or the two of which one was shown."""
         return self._places[id(context)]
 
     def serves(self, at: int, host: str) -> bool:
@@ -125,7 +130,8 @@ class Terminator:
         return certificate_lines(subject, str(said.get("serialNumber", "")), fingerprint)
 
 
-def _context(rules: TlsRules, credentials: Credentials) -> ssl.SSLContext:
+def _context(rules: TlsRules, entry: list[Credentials]) -> ssl.SSLContext:
+    """OpenSSL shows the one whose key the client can verify; ECDSA, which costs less, if it can both."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     newest = ssl.TLSVersion.TLSv1_3
     context.minimum_version = newest if rules.at_least_1_3 else ssl.TLSVersion.TLSv1_2
@@ -133,7 +139,8 @@ def _context(rules: TlsRules, credentials: Credentials) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_SINGLE_ECDH_USE
     context.set_ciphers(CIPHERS)
     context.set_alpn_protocols(ALPN)
-    load_chain(context, credentials.chain, credentials.key)
+    for credentials in entry:
+        load_chain(context, credentials.chain, credentials.key)
     # OpenSSL takes the demand from the listener's first context and the trust from the chosen one.
     context.verify_mode = _VERIFY[rules.client_auth]
     if rules.client_ca:

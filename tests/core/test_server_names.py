@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.core.server_names import ServerNames, covering, host_of
+from balancer.core.server_names import ServerNames, covering, host_of, with_same_names
 
 NAMES = ServerNames(
     [["a.test", "www.a.test"], ["*.b.test", "127.0.0.1", "::1"], ["x.b.test", "a.test"]]
@@ -66,3 +66,9 @@ def test_a_host_is_an_authority_without_its_port(authority: str, host: str) -> N
 def test_what_is_found_covers(name: str) -> None:
     found = NAMES.find(name)
     assert found is None or NAMES.covers(found, name)
+
+
+def test_those_with_the_same_names_belong_together_however_they_are_written() -> None:
+    names = [["a.test", "b.test"], ["a.test"], ["B.test.", "a.test", "b.test"], [], ["a.test"], []]
+    assert with_same_names(names) == [[0, 2], [1, 4], [3, 5]]
+    assert with_same_names([]) == []

@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed448, ed25519
+from trustme import KeyType
 
+from balancer.wire.certificate_facts import facts_of
 from tests.support.certificates import authority, certificate, pem_of
 from tests.support.real_balancer import free_port, running
 
+DAY = datetime.timedelta(days=1)
 STRANGE_KEY = (
     "the key does not belong to the first certificate of the file; name the key that this one was made"
     " with, and let those that vouch for it come behind it"
@@ -38,8 +44,11 @@ class Disk:
         *hosts: str,
         not_before: datetime.datetime | None = None,
         not_after: datetime.datetime | None = None,
+        kind: KeyType = KeyType.ECDSA,
     ) -> None:
-        leaf = authority().issue_cert(*hosts, not_before=not_before, not_after=not_after)
+        leaf = authority().issue_cert(
+            *hosts, not_before=not_before, not_after=not_after, key_type=kind
+        )
         self.write(name, *pem_of(leaf))
 
     def check(self, more: str = "", *, names: tuple[str, ...] = ("edge",), flag: str = "") -> str:
@@ -116,8 +125,7 @@ def test_a_file_that_is_none_is_not_waited_for(disk: Disk) -> None:
 
 
 def test_what_is_allowed_and_yet_seldom_meant_is_a_warning(disk: Disk) -> None:
-    now = datetime.datetime.now(datetime.UTC)
-    day = datetime.timedelta(days=1)
+    now, day = datetime.datetime.now(datetime.UTC), DAY
     disk.issue("old", "old.test", not_before=now - 90 * day, not_after=now - 3 * day)
     disk.issue("soon", "soon.test", not_before=now - day, not_after=now + 20.2 * day)
     disk.issue("late", "late.test", not_before=now + day, not_after=now + 90 * day)
@@ -134,6 +142,46 @@ def test_what_is_allowed_and_yet_seldom_meant_is_a_warning(disk: Disk) -> None:
     ):
         assert words in said
     assert said.count("warning") == 5
+
+
+def test_two_of_the_same_names_are_one_of_each_kind_and_no_second(disk: Disk) -> None:
+    disk.issue("rsa", "*.B.test", "a.test", kind=KeyType.RSA)
+    assert disk.check(names=("edge", "rsa")).startswith("0 x.toml: valid")
+    assert "warning" not in disk.check(names=("edge", "rsa"))
+    disk.issue("second", "*.b.test", "a.test", kind=KeyType.RSA)
+    place = "x.toml:5: listeners[0].tls.certificates"
+    assert disk.check(names=("edge", "rsa", "second")) == (
+        f"1 {place}[2].certificate: second.pem: has the same names and the same kind of key (RSA) as"
+        " another, so nobody would be shown it; keep one, or have one with an RSA key and one with an"
+        " ECDSA key; the other is listeners[0].tls.certificates[1] (line 5)\n"
+    )
+    disk.issue("less", "a.test", kind=KeyType.RSA)
+    assert (
+        "certificates[1]: less.pem: is never chosen; edge.pem has all of its names; to be shown to who"
+        " cannot use a key of ECDSA, it would need just the same\n"
+    ) in disk.check(names=("edge", "less"))
+
+
+def test_the_kind_of_a_key_is_told_by_the_certificate() -> None:
+    for kind in KeyType:
+        facts = facts_of(*pem_of(authority().issue_cert("a.test", key_type=kind)))
+        assert facts.key == kind.name
+    for key, name in (
+        (ed25519.Ed25519PrivateKey.generate(), "Ed25519"),
+        (ed448.Ed448PrivateKey.generate(), "Ed448"),
+    ):
+        assert facts_of(*self_signed(key)).key == name
+
+
+def self_signed(key: ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey) -> tuple[bytes, bytes]:
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "n" * 64)] * 3)
+    now = datetime.datetime.now(datetime.UTC)
+    made = x509.CertificateBuilder(subject, subject, key.public_key(), 1, now, now + DAY)
+    names = x509.SubjectAlternativeName([x509.DNSName("a.test")])
+    certificate = made.add_extension(names, critical=False).sign(key, None)
+    pem = serialization.Encoding.PEM
+    private = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return certificate.public_bytes(pem), key.private_bytes(pem, *private)
 
 
 def test_chain_and_key_may_be_one_file(disk: Disk) -> None:

@@ -518,7 +518,7 @@ def test_the_headline_tells_who_is_there_and_who_was_refused() -> None:
 def test_certificates_are_shown_with_their_ends_and_what_keeps_new_ones_out() -> None:
     row = {"file": "/a.pem", "state": "ok", "left": "expires in 90 days"}
     rows = [
-        {"listener": "0.0.0.0:443", "names": ["a.test", "*.a.test"], **row},
+        {"listener": "0.0.0.0:443", "names": ["a.test", "*.a.test"], "key": "RSA", **row},
         {
             "listener": "pool web",
             "names": [],
@@ -530,7 +530,7 @@ def test_certificates_are_shown_with_their_ends_and_what_keeps_new_ones_out() ->
     lines = shown({"certificates": rows, "certificates_problem": "/a.pem: holds nothing\x1b"})
     assert lines[-4:] == [
         "certificates",
-        "  0.0.0.0:443  a.test, *.a.test  expires in 90 days  /a.pem",
+        "  0.0.0.0:443  a.test, *.a.test  RSA  expires in 90 days  /a.pem",
         "  pool web  no name  expired 3 days ago  /a.pem",
         "  new ones are not in use: /a.pem: holds nothing\\x1b",
     ]
