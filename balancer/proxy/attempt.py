@@ -62,11 +62,12 @@ async def _connection_to(
     connection = idle.take(view.id, now, rest_max_s, client) if rest_max_s else None
     if connection is not None:
         exchange.upstream_sock = connection.sock
+        attempt.reused = True
     else:
+        attempt.reused = False
         connection = await new_connection(exchange, view, now)
         attempt.connected = trio.current_time()
     connection.requests += 1
-    attempt.reused = connection.reused
     return connection
 
 

@@ -238,7 +238,7 @@ class Exchange(UnderWay):
         except (OSError, Interrupted):
             self.keep_alive = False
         else:
-            self.record.bytes_down = len(data)
+            self.record.bytes_down = len(data.partition(b"\r\n\r\n")[2])
 
     def answer_deadline(self) -> float:
         """Until when to wait for the backend's next bytes: not while the client still sends.

@@ -366,6 +366,21 @@ async def test_when_every_backend_refuses_the_answer_says_so(autojump_clock: Moc
         assert "connection_refused" in (answer.header("proxy-status") or "")
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_the_access_line_of_our_own_answer_counts_its_content_and_no_reuse(
+    autojump_clock: MockClock, method: str
+) -> None:
+    async with scene({"a": answers(200)}) as play:
+        play.backends["a"].kill()
+        client = await play.client()
+        await client.send(f"{method} / HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        answer = await client.answer(method)
+        assert answer.status == 502
+        record = play.stage.access[-1]
+        assert record.bytes_down == len(answer.body)
+        assert [attempt.reused for attempt in record.attempts] == [False, False]
+
+
 async def test_a_slow_head_is_answered_504_in_time(autojump_clock: MockClock) -> None:
     async with scene({"a": silent()}, pool=FAST) as play:
         client = await play.client()
