@@ -3,14 +3,15 @@
 import errno
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 import click
 
-from balancer.cli.exits import only_partly
+from balancer.cli.exits import Exit, only_partly
 
 # A full disk, or one that is broken, behind `balancer status > FILE`.
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
@@ -57,26 +58,42 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, known.short_help) for name, known in self.lazy.items()])
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """As click's; the help and the version are written in here."""
+        with _output_settled():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         # https://no-color.org; click does not look at it
         if os.environ.get("NO_COLOR"):
             ctx.color = False
         open_standard_streams()
-        try:
+        with _output_settled():
             result = super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError:
-            _write_nowhere()  # `balancer events | head`: the reader has enough
-            return None
-        except OSError as error:
-            if error.errno not in UNWRITABLE:
-                raise
-            _write_nowhere()
-            why = os.strerror(error.errno or 0)
-            raise only_partly(
-                f"cannot write the output: {why}; what was to be done is done"
-            ) from error
         return result
+
+
+@contextmanager
+def _output_settled() -> Iterator[None]:
+    """End quietly where the reader has enough, and in words where the output cannot be written."""
+    try:
+        yield
+    except BrokenPipeError:
+        _write_nowhere()  # `balancer events | head`
+        raise click.exceptions.Exit(Exit.DONE) from None
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        _write_nowhere()
+        why = os.strerror(error.errno or 0)
+        raise only_partly(f"cannot write the output: {why}; what was to be done is done") from error
 
 
 def open_standard_streams() -> None:

@@ -281,6 +281,16 @@ def test_output_that_cannot_be_written_is_told_and_is_no_refusal(
     assert instance.control.rows[A]["admin"] == ("ready" if words[0] == "ready" else "draining")
 
 
+@pytest.mark.parametrize("word", ["--version", "--help"])
+def test_help_that_cannot_be_written_is_told(word: str) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*BALANCER, word], stdout=full, stderr=subprocess.PIPE, check=False, timeout=30
+        )
+    assert done.returncode == 4
+    assert done.stderr.startswith(b"balancer: cannot write the output")
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize("words", ["status", "status --json", "ready web 127.0.0.1:9001"])
 def test_a_closed_stream_is_no_mistake(instance: AdminInstance, words: str, closed: str) -> None:
