@@ -12,7 +12,8 @@ import math
 import os
 import select
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Protocol
 
 import trio
@@ -43,9 +44,17 @@ class MemorySink:
 
 
 class FileSink:
-    """Writes to a descriptor that it was given, or to a path that it opens and can reopen."""
+    """Writes to a descriptor that it was given, or to a path that it opens and can reopen.
 
-    def __init__(self, target: int | str) -> None:
+    `tell` hears why nothing can be written any more, and None when something can be again.
+    """
+
+    def __init__(
+        self, target: int | str, tell: Callable[[OSError | None], None] = lambda _: None
+    ) -> None:
+        self._tell = tell
+        self._fails = False
+        self._torn = False  # the last line is there in part
         self._path = target if isinstance(target, str) else None
         self._fd = open_place(target) if isinstance(target, str) else target
         self._waiting: list[bytes] = []
@@ -107,13 +116,23 @@ class FileSink:
         out = data + notice if dropped > self._told else data
         if not out:
             return
+        before = b"\n" if self._torn else b""
         try:
-            await trio.to_thread.run_sync(_write_all, self._fd, out, abandon_on_cancel=True)
-            self._told = dropped
-        except OSError:
-            self.dropped += len(lines)
+            written, failure = await trio.to_thread.run_sync(
+                _write_all, self._fd, before + out, abandon_on_cancel=True
+            )
         finally:
             self._waiting_bytes -= len(data)
+        if written:
+            self._torn = (before + out)[written - 1 : written] != b"\n"
+        if failure is None:
+            self._told = dropped
+        else:
+            ends = accumulate(map(len, lines), initial=len(before))
+            self.dropped += sum(end > written for end in list(ends)[1:])
+        if self._fails is (failure is None):
+            self._fails = not self._fails
+            self._tell(failure)
 
     def reopen(self) -> None:
         """Open the path again, after a rotation has moved the file; keeps the old one if it fails.
@@ -150,17 +169,26 @@ def is_unread(place: int) -> bool:
     return fcntl.fcntl(place, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    for piece in _pieces(fd, data):
-        view = memoryview(piece)
-        while view:
-            try:
-                view = view[os.write(fd, view) :]
-            except BlockingIOError:
-                # A pipe that is full, and does not block: this thread may wait for it.
-                room = select.poll()
-                room.register(fd, select.POLLOUT)
-                room.poll()
+def _write_all(fd: int, data: bytes) -> tuple[int, OSError | None]:
+    """How many bytes were written, and why not all of them."""
+    written = 0
+    try:
+        for piece in _pieces(fd, data):
+            view = memoryview(piece)
+            while view:
+                try:
+                    size = os.write(fd, view)
+                except BlockingIOError:
+                    # A pipe that is full, and does not block: this thread may wait for it.
+                    room = select.poll()
+                    room.register(fd, select.POLLOUT)
+                    room.poll()
+                else:
+                    written += size
+                    view = view[size:]
+    except OSError as exc:
+        return written, exc
+    return written, None
 
 
 def _pieces(fd: int, data: bytes) -> Iterator[bytes]:

@@ -3,12 +3,13 @@
 import os
 import time
 from contextlib import suppress
+from functools import partial
 
 import trio
 
 from balancer.telemetry.access_log import Render, render_console, render_json
 from balancer.telemetry.line_sink import FileSink
-from balancer.telemetry.logs import configure, load
+from balancer.telemetry.logs import configure, get_logger, load
 from balancer.telemetry.record import ExchangeRecord
 from balancer.worker.messages import LogPlan
 
@@ -78,4 +79,13 @@ async def _write(sink: FileSink, scope: trio.CancelScope) -> None:
 def _sink_of(access: str) -> FileSink | None:
     if access == "off":
         return None
-    return FileSink(os.dup(1) if access == "stdout" else access)
+    return FileSink(os.dup(1) if access == "stdout" else access, partial(_tell, access))
+
+
+def _tell(access: str, failure: OSError | None) -> None:
+    if failure is None:
+        get_logger().info("access_log.written", because=f"{access} can be written again")
+    else:
+        because = f"{access} cannot be written: {failure.strerror}"
+        effect = "lines are dropped and counted until it can; requests are served"
+        get_logger().error("access_log.not_written", because=because, effect=effect)

@@ -1,6 +1,7 @@
 """Where lines go: a slow, full or broken place costs lines, is counted, and holds nobody up."""
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -245,6 +246,41 @@ async def test_what_cannot_be_written_is_counted_and_told_when_it_can(tmp_path: 
     await sink.flush()
     assert (tmp_path / "log").read_bytes() == b'{"event":"lines.dropped","lines":4}\n'
     os.close(full)
+
+
+async def test_a_line_that_a_full_disk_tore_is_no_part_of_the_next_and_whole_ones_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, room, write = tmp_path / "log", [25], os.write
+
+    def into_what_is_left(fd: int, data: memoryview) -> int:
+        size = min(len(data), room[0])
+        if not size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        room[0] -= size
+        return write(fd, data[:size])
+
+    monkeypatch.setattr(os, "write", into_what_is_left)
+    told: list[str | None] = []
+    sink = FileSink(
+        str(path), lambda failure: told.append(None if failure is None else failure.strerror)
+    )
+    for number in range(4):
+        sink.write(b'{"line":%d}\n' % number)
+    await sink.flush()
+    await sink.flush()
+    assert sink.dropped == 2
+    assert told == ["No space left on device"]
+    room[0] = 1000
+    sink.write(b'{"line":4}\n')
+    await sink.flush()
+    await sink.flush()
+    assert path.read_bytes().split(b"\n") == [
+        b'{"line":0}', b'{"line":1}', b'{"l',
+        b'{"line":4}', b'{"event":"lines.dropped","lines":2}', b"",
+    ]  # fmt: skip
+    assert told == ["No space left on device", None]
+    os.close(sink._fd)
 
 
 async def test_a_pipe_whose_reader_has_gone_raises_nothing(pipe: tuple[int, int]) -> None:
