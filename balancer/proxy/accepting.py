@@ -36,23 +36,23 @@ async def accept_connections(
     room, door = service.room, service.room.door(bind)
     while True:
         door.most = service.listeners[bind].connections_max
-        left = room.left_at(door)
-        if left <= 0:
-            await room.wait(door)
-            continue
-        try:
-            more = accept_ready(service, bind, listener, nursery, min(left, BATCH))
-        except OSError as exc:
-            if exc.errno in OF_THE_CONNECTION:
-                await trio.lowlevel.checkpoint()
-            else:
-                await room.run_short(exc)
-            continue
-        room.accepted()
+        left, more = room.left_at(door), False
+        if left > 0:
+            try:
+                more = accept_ready(service, bind, listener, nursery, min(left, BATCH))
+            except OSError as exc:
+                if exc.errno in OF_THE_CONNECTION:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await room.run_short(exc)
+                continue
+            room.accepted()
         if more:
             await trio.lowlevel.checkpoint()
-        else:
-            await service.network.wait_readable(listener)
+            continue
+        await service.network.wait_readable(listener)
+        if room.left_at(door) <= 0:  # only now does somebody wait for a place
+            await room.wait(door)
 
 
 def accept_ready(

@@ -81,6 +81,17 @@ async def test_whoever_rests_longest_makes_room_and_who_only_just_rests_does_not
             assert (await client.get()).status == 200
 
 
+async def test_nobody_is_asked_to_leave_before_somebody_waits(autojump_clock: MockClock) -> None:
+    async with narrow(3) as play:
+        with capture_logs() as logs:
+            resting = await clients(play, 3)
+            await trio.sleep(30)
+            for client in resting:
+                assert (await client.get()).status == 200
+        assert not [line for line in logs if line["event"] == "listener.paused"]
+        assert (await fetch(play.network)).status == 200
+
+
 async def test_many_idle_clients_keep_nobody_out(autojump_clock: MockClock) -> None:
     """They come, say nothing, and hold all places; whoever asks for something is served."""
     async with narrow(50) as play:
