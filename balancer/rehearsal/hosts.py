@@ -81,6 +81,7 @@ class Host:
         self._open: dict[int, MemorySock] = {}
         self._connections: dict[int, TcpConnection] = {}  # orphans too
         self._ports: dict[int, list[TcpSock]] = {}
+        self._steered: dict[tuple[int, Endpoint | None], int] = {}
         self._next_port = count(0)
 
     def __repr__(self) -> str:
@@ -135,6 +136,8 @@ class Host:
         self._open[sock.number] = sock
 
     def release(self, sock: MemorySock) -> None:
+        if isinstance(sock, TcpSock):
+            self._leave_place(sock)
         sock.open = False
         del self._open[sock.number]
 
@@ -202,8 +205,37 @@ class Host:
         for matches in (_listens_exactly, _listens_wide, _listens_to_both):
             group = [sock for sock in owners if matches(sock, local[0])]
             if group:
-                return group[zlib.crc32(repr(remote).encode()) % len(group)]
+                return self._chosen(group, zlib.crc32(repr(remote).encode()))
         return None
+
+    def _chosen(self, group: list[TcpSock], number: int) -> TcpSock:
+        """One of those that share a place: of the first of them, if they are still there."""
+        at = number % self._steered.get(_place(group[0]), len(group))
+        return group[at] if at < len(group) else group[number % len(group)]
+
+    def steer(self, sock: TcpSock, first: int | None) -> None:
+        """Have connects come to the first so many sockets of this one's place; None: to all."""
+        if first is None:
+            self._steered.pop(_place(sock), None)
+        else:
+            self._steered[_place(sock)] = first
+
+    def _leave_place(self, sock: TcpSock) -> None:
+        """The last of those that share its place gets the number of the one that is closed."""
+        port = 0 if sock.local is None else sock.local[1]
+        owners = self._owners(port)
+        if sock not in owners:
+            return
+        numbers = [at for at, other in enumerate(owners) if _place(other) == _place(sock)]
+        owners[owners.index(sock)] = owners[numbers[-1]]
+        del owners[numbers[-1]]
+        self._ports[port] = owners
+        if len(numbers) == 1:
+            self._steered.pop(_place(sock), None)
+
+
+def _place(sock: TcpSock) -> tuple[int, Endpoint | None]:
+    return sock.family, sock.local
 
 
 def _conflict(sock: TcpSock, ip: str, other: TcpSock) -> bool:

@@ -63,6 +63,10 @@ class HostNetwork(Network):
     def unsent(self, sock: Sock) -> int:
         return _own(sock).unsent()
 
+    def steer(self, sock: Sock, first: int | None) -> None:
+        assert isinstance(sock, TcpSock), "only sockets that share a place by SO_REUSEPORT"
+        self.own_host.steer(sock, first)
+
     def edges(self) -> MemoryEdges:
         return MemoryEdges()
 

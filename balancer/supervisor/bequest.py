@@ -41,12 +41,13 @@ class Estate(msgspec.Struct, frozen=True, tag=True):
     """All handles have been sent; the rest of what is needed to begin.
 
     `document` is that of the state file. `rows`: of the board, those that the workers of the old one
-    write.
+    write. `in_order`: the places whose sockets began to listen in the order of their slots.
     """
 
     pid: int
     document: dict[str, Any]
     rows: tuple[int, ...] = ()
+    in_order: tuple[str, ...] = ()
 
 
 class Prepared(msgspec.Struct, frozen=True, tag=True):

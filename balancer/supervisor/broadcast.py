@@ -1,6 +1,7 @@
 """What is said to all workers of an instance, and asked of them; each is told everything.
 
-A slot without a worker that serves is accepted for by all others. Who lives is not decided here.
+Sockets whose worker does not serve, or is not there any more, are accepted at by all others. Who lives
+is not decided here.
 """
 
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from balancer.supervisor.answers import Answers
 from balancer.supervisor.slots import Slot
 from balancer.worker.channel import DESCRIPTORS_MAX
 from balancer.worker.messages import (
+    SHARED,
     Accept,
     Ask,
     Cut,
@@ -89,7 +91,7 @@ class Broadcast:
         if not self.accepting:
             return ()
         present = {other.number for other in self.slots if other.serving}
-        absent = {other.number for other in self.slots} - present
+        absent = {key.slot for key in self._owner.sockets()} - present - {SHARED}
         return tuple(sorted({slot.number} | absent))
 
     def tell_accepts(self) -> None:

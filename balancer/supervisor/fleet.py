@@ -22,10 +22,12 @@ from balancer.supervisor.pools import Pools
 from balancer.supervisor.reload_plan import ReloadPlan
 from balancer.supervisor.rows import NoRow
 from balancer.supervisor.slots import Process, Slot
+from balancer.supervisor.steering import HANDSHAKE_S, Steering
 from balancer.supervisor.surroundings import Surroundings
 from balancer.supervisor.workers import Workers
 from balancer.telemetry.logs import get_logger
 from balancer.worker.messages import (
+    SHARED,
     Drain,
     LetGo,
     Plan,
@@ -52,7 +54,10 @@ class Fleet:
         self._log = around.log
         # No other instance has it: two on one host differ in their name, two of one name in time.
         self._pseudonym = pseudonym_of(f"{around.name} {around.wall()}")
-        self._listening = Listening(around.network, around.sockets)
+        binds = {key.bind for key in around.sockets}
+        in_order = binds if around.heritage is None else around.heritage.estate.in_order
+        self._listening = Listening(around.network, around.sockets, in_order)
+        self._steering = Steering(around.network, self._listening)
         self._leaving: frozenset[SocketKey] = frozenset()
         self._told: dict[str, PoolSnapshot] = {}
         self.certificates = Certificates(settings, around.certificates, events, around.wall)
@@ -72,10 +77,10 @@ class Fleet:
 
         Raises CannotListen.
         """
-        self.workers.adopt(there)
+        self.workers.adopt(there, self._slots_there())
         self.workers.resize(self._workers_wanted(self.settings))
-        slots = [slot.number for slot in self.workers.slots]
-        self._listening.open(_binds(self.settings), slots)
+        self._steering.end_what_was_left(self._places_there())
+        self._listening.open(_binds(self.settings), self._slots())
 
     def open_beside(self, rows: Collection[int]) -> None:
         """As `open`, while the supervisor before us serves with workers in these rows.
@@ -84,17 +89,35 @@ class Fleet:
         come to a new socket at once, and nobody accepts there before `complete`. Raises CannotListen.
         """
         self.workers.rows.lend(rows)
+        self.workers.check_room_for(self._workers_wanted(self.settings))
+        for number in self._slots_there():
+            self.workers.add_slot(number)
         self.workers.resize(self._workers_wanted(self.settings))
-        self._listening.close(self._listening.sockets.keys() - self._wanted())
-        there = {key.bind for key in self._listening.sockets}
-        slots = [slot.number for slot in self.workers.slots]
-        self._listening.open([b for b in _binds(self.settings) if b not in there], slots)
+        there, binds = self._places_there(), _binds(self.settings)
+        self._listening.close([key for key in self._listening.sockets if key.bind not in binds])
+        self._listening.open([bind for bind in binds if bind not in there], self._slots())
+        self._leaving = frozenset(self._listening.sockets.keys() - self._wanted())
 
     def complete(self) -> None:
         """Open what is still missing, and tell the workers. Raises CannotListen."""
-        slots = [slot.number for slot in self.workers.slots]
-        if self._listening.open(_binds(self.settings), slots):
+        if self._listening.open(_binds(self.settings), self._slots()):
             self.workers.brief()
+
+    @property
+    def in_order(self) -> tuple[str, ...]:
+        """The places whose sockets began to listen in the order of their slots."""
+        return tuple(sorted(self._listening.in_order))
+
+    def _slots_there(self) -> list[int]:
+        """Of the slots that sockets are there for, as many as we want."""
+        there = {key.slot for key in self._listening.sockets} - {SHARED}
+        return sorted(there)[: self._workers_wanted(self.settings)]
+
+    def _slots(self) -> list[int]:
+        return [slot.number for slot in self.workers.staying]
+
+    def _places_there(self) -> set[str]:
+        return {key.bind for key in self._listening.sockets}
 
     def _workers_wanted(self, settings: Settings) -> int:
         return self._processors if settings.workers == "auto" else int(settings.workers)
@@ -110,9 +133,8 @@ class Fleet:
         once, and nobody accepts there before.
         """
         self.workers.check_room_for(self._workers_wanted(plan.settings))
-        there = {key.bind for key in self._listening.sockets}
-        staying = [slot.number for slot in self.workers.slots if not slot.retiring]
-        slots = staying[: self._workers_wanted(plan.settings)]
+        there = self._places_there()
+        slots = self._slots()[: self._workers_wanted(plan.settings)]
         opened = self._listening.open([b for b in _binds(plan.settings) if b not in there], slots)
         try:
             yield
@@ -138,9 +160,8 @@ class Fleet:
 
     def _open_missing(self) -> None:
         """A socket for each new worker, at places that are ours already: only want can prevent it."""
-        slots = [slot.number for slot in self.workers.slots if not slot.retiring]
         try:
-            self._listening.open(_binds(self.settings), slots)
+            self._listening.open(_binds(self.settings), self._slots())
         except CannotListen as exc:
             effect = "new workers share the sockets of the others, until the next reload"
             get_logger().error("listener.not_opened", because=str(exc), effect=effect)
@@ -153,16 +174,24 @@ class Fleet:
         """
         laggards = await self.workers.confirmed()
         if self._leaving:
-            leaving, self._leaving = self._leaving, frozenset()
-            self._listening.close(leaving)
-            self.workers.say(LetGo(self.workers.answers.next_number()))
-            laggards += await self.workers.confirmed()
+            if self._steering.away_from(self._leaving):
+                await self.workers.until_ending(HANDSHAKE_S)
+            laggards += await self._let_go()
         self.workers.say_to_retiring(Drain(None, patient=True))
         return tuple(dict.fromkeys(laggards))
 
+    async def _let_go(self) -> tuple[str, ...]:
+        leaving, self._leaving = self._leaving, frozenset()
+        self._listening.close(leaving)
+        self.workers.say(LetGo(self.workers.answers.next_number()))
+        laggards = await self.workers.confirmed()
+        self._steering.end()
+        if laggards:  # sockets are still open that others will be opened after
+            self._listening.in_order -= {key.bind for key in leaving}
+        return laggards
+
     def _wanted(self) -> set[SocketKey]:
-        slots = [slot.number for slot in self.workers.slots if not slot.retiring]
-        return set(self._listening.wanted(_binds(self.settings), slots))
+        return set(self._listening.wanted(_binds(self.settings), self._slots()))
 
     # ---- news of pools: `balancer.supervisor.pools.Audience`
 

@@ -113,6 +113,7 @@ class Instance:
         return Affairs(
             outside=self._around.outside,
             handles=self._handles,
+            in_order=lambda: self.fleet.in_order,
             rows=self.fleet.workers.rows.shared,
             limit_s=lambda: self.fleet.settings.start_timeout,
             reception=self._reception,
@@ -125,10 +126,9 @@ class Instance:
         )
 
     def _handles(self) -> list[tuple[Handle, object]]:
-        sockets = self.fleet.sockets().items()
         return [
             (Handle(BOARD), self._around.crew.memory),
-            *((Handle(LISTENER, key.bind, key.slot), sock) for key, sock in sockets),
+            *((Handle(LISTENER, *key), sock) for key, sock in self.fleet.sockets().items()),
             *self._reception.handles(),
         ]
 
@@ -237,7 +237,12 @@ class Instance:
         self.events.add(EventKind.INSTANCE_STARTED, cause=f"instance {self._around.name}")
         if self._around.adopted:
             fleet.switch(fleet.settings)
-            await fleet.switched()
+            nursery.start_soon(self._give_up_sockets)
+
+    async def _give_up_sockets(self) -> None:
+        """Those of workers that were there before us and are not to be any more."""
+        async with self.desk.one_at_a_time:
+            await self.fleet.switched()
 
     # ---- upgrading
 
@@ -258,6 +263,7 @@ class Instance:
         self._start_answering(nursery)
         self.pools.changed.set()
         nursery.start_soon(fleet.workers.rows.take_back, heritage.workers(self._around.crew.board))
+        nursery.start_soon(self._give_up_sockets)
         cause = f"process {os.getpid()} has taken over from process {heritage.estate.pid}"
         self.events.add(EventKind.INSTANCE_STARTED, cause=cause)
 

@@ -12,11 +12,18 @@ from balancer.worker.messages import SHARED, SocketKey
 
 
 class Listening:
-    """Owns the handles in `sockets`."""
+    """Owns the handles in `sockets`.
 
-    def __init__(self, network: Network, given: Mapping[SocketKey, Sock] | None = None) -> None:
+    `in_order`: the places whose sockets began to listen in the order of their slots, as far as any
+    of them is open.
+    """
+
+    def __init__(
+        self, network: Network, given: Mapping[SocketKey, Sock], in_order: Iterable[str]
+    ) -> None:
         self._network = network
-        self.sockets: dict[SocketKey, Sock] = dict(given or {})
+        self.sockets: dict[SocketKey, Sock] = dict(given)
+        self.in_order = set(in_order)
         self._closed = False
 
     def open(self, binds: Collection[str], slots: Iterable[int]) -> list[SocketKey]:
@@ -27,12 +34,13 @@ class Listening:
         opened: list[SocketKey] = []
         if self._closed:
             return opened
-        slots = list(slots)
+        slots = sorted(slots)
         try:
             for bind in binds:
                 missing = [key for key in self._keys(bind, slots) if key not in self.sockets]
-                if missing and not self._has(bind):
+                if missing and not self.slots_of(bind):
                     check_free(self._network, bind)
+                    self.in_order.add(bind)
                 for key in missing:
                     self.sockets[key] = open_listener(
                         self._network, self._exact(bind), reuse_port=key.slot != SHARED
@@ -65,8 +73,9 @@ class Listening:
             return [shared]
         return [SocketKey(bind, slot) for slot in slots]
 
-    def _has(self, bind: str) -> bool:
-        return any(key.bind == bind for key in self.sockets)
+    def slots_of(self, bind: str) -> list[int]:
+        """Whose sockets there are at this place."""
+        return [key.slot for key in self.sockets if key.bind == bind]
 
     def _exact(self, bind: str) -> str:
         """The place to bind to: where any port would do, the one that the first socket was given."""

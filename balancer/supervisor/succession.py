@@ -69,13 +69,16 @@ class Outside(Protocol):
 class Affairs:
     """What is to be handed over, and whom it concerns.
 
-    `outside`: None where the instance is no process. `handles`: of the instance. `rows`: of the
-    board, those that a successor is to leave alone, for the time of the block. `lock`: held by a reload, so that no two of either kind are under way.
+    `outside`: None where the instance is no process. `handles`: of the instance. `in_order`: the places
+    whose sockets began to listen in the order of their slots. `rows`: of the board, those that a
+    successor is to leave alone, for the time of the block. `lock`: held by a reload, so that no two of
+    either kind are under way.
     `limit_s`: how long pools may take to become known. `pass_on`: end, because that process serves.
     """
 
     outside: Outside | None
     handles: Callable[[], list[tuple[Handle, object]]]
+    in_order: Callable[[], tuple[str, ...]]
     rows: Callable[[], AbstractContextManager[Collection[int]]]
     limit_s: Callable[[], float]
     reception: Reception
@@ -181,7 +184,8 @@ class Succession:
         send_handles(channel, [*affairs.handles(), *affairs.outside.handles()])
         with affairs.rows() as rows:
             document = affairs.orders.document(affairs.orders.ledger)
-            channel.send(Estate(pid=affairs.pid, document=document, rows=tuple(rows)))
+            in_order = affairs.in_order()
+            channel.send(Estate(affairs.pid, document, rows=tuple(rows), in_order=in_order))
             word = await self._until_prepared(successor, affairs.limit_s() + PREPARE_S)
 
             async def take(document: dict[str, object]) -> None:

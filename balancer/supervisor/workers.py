@@ -4,12 +4,13 @@ It decides nothing about pools, and opens no socket; what is said to them is in 
 they say in `conversations`.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from itertools import count
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import islice
 
 import trio
 
 from balancer.core.board import Board
+from balancer.core.steering import next_slots
 from balancer.supervisor.broadcast import Owner
 from balancer.supervisor.conversations import Conversations
 from balancer.supervisor.rows import NoRow, Rows
@@ -48,10 +49,8 @@ class Workers(Conversations):
                 self._tasks.start_soon(self._keep, slot)
             await self._watch()
 
-    def add_slot(self, process: Process | None = None, row: int | None = None) -> Slot:
+    def add_slot(self, number: int, process: Process | None = None, row: int | None = None) -> Slot:
         """One more place; `process`: the worker that a supervisor before us has started for it."""
-        taken = {slot.number for slot in self.slots}
-        number = next(number for number in count() if number not in taken)
         row = self.rows.next() if row is None else row
         return self._add(Slot(number=number, row=row, process=process, has_plan=bool(process)))
 
@@ -71,16 +70,17 @@ class Workers(Conversations):
         self.rows.pass_on()
         self._ending.set()
 
-    def adopt(self, there: Mapping[int, tuple[Process, int]]) -> None:
+    def adopt(self, there: Mapping[int, tuple[Process, int]], with_sockets: Iterable[int]) -> None:
         """Have slots for workers that a supervisor before us has started: process and row, by slot.
 
-        All other rows that somebody has signed are lent.
+        And for those whose sockets are there without a worker. All other rows that somebody has signed
+        are lent.
         """
         ours = {row for _, row in there.values()}
         signed = (row for row in range(1, self._board.used) if self._board.pid(row))
         self.rows.lend(row for row in signed if row not in ours)
-        for number in range(max(there, default=-1) + 1):
-            self.add_slot(*there.get(number, ()))
+        for number in sorted({*there, *with_sockets}):
+            self.add_slot(number, *there.get(number, ()))
         self.accepting = bool(there)
 
     def resize(self, wanted: int) -> None:
@@ -89,18 +89,28 @@ class Workers(Conversations):
         Raises NoRow, and then nothing has changed.
         """
         self.check_room_for(wanted)
-        staying = self._staying()
+        staying = self.staying
         for slot in staying[wanted:]:
             slot.retiring = True
-        for _ in range(wanted - len(staying)):
-            self.add_slot()
+        numbers = next_slots(
+            [slot.number for slot in staying], [slot.number for slot in self.slots]
+        )
+        for number in islice(numbers, max(0, wanted - len(staying))):
+            self.add_slot(number)
 
     def check_room_for(self, wanted: int) -> None:
         """NoRow where there cannot be so many slots now."""
-        self.rows.check_room_for(wanted - len(self._staying()))
+        self.rows.check_room_for(wanted - len(self.staying))
 
-    def _staying(self) -> list[Slot]:
-        return [slot for slot in self.slots if not slot.retiring]
+    @property
+    def staying(self) -> list[Slot]:
+        """Those that are to have a worker, in the order in which the sockets were opened."""
+        return sorted((s for s in self.slots if not s.retiring), key=lambda slot: slot.number)
+
+    async def until_ending(self, within_s: float) -> None:
+        """Return when all workers are to end, or after that time."""
+        with trio.move_on_after(within_s):
+            await self._ending.wait()
 
     def follow(self, slot: Slot) -> None:
         """Have another worker in the place of one that leaves on its own, at once if there is room."""

@@ -10,12 +10,14 @@ import resource
 import select
 import socket
 import ssl
+import struct
 import sys
 import termios
 from typing import Protocol, TypeAlias
 
 import trio
 
+from balancer.core.steering import program
 from balancer.wire.pipes import Pipes
 from balancer.wire.tls_engine import Engine
 from balancer.wire.tls_socket import Coded, prepared
@@ -98,6 +100,15 @@ class Network(Protocol):
         """Bytes that were given to `sock` and that its peer has not taken yet."""
         ...
 
+    def steer(self, sock: Sock, first: int | None) -> None:
+        """Have clients who connect from now on come to the first so many sockets of a place alone.
+
+        `sock`: any of them, which share it by SO_REUSEPORT. Those are the first that began to listen
+        first, as long as none but the last of them is closed. None: to all again. OSError where the
+        system has no such thing.
+        """
+        ...
+
     def edges(self) -> "Edges":
         """An empty set of sockets that tells which of them have become readable."""
         ...
@@ -162,6 +173,7 @@ class _KernelSocket(socket.socket):
 
 
 _PLAIN = (socket.socket, _KernelSocket)
+_ATTACH_REUSEPORT_CBPF = 51  # linux/socket.h (4.5); Python has no name for it
 
 
 class KernelNetwork(Network):
@@ -201,6 +213,13 @@ class KernelNetwork(Network):
         count = array.array("i", [0])
         fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, count)
         return count[0]
+
+    def steer(self, sock: Sock, first: int | None) -> None:
+        instructions = array.array("Q", program(first))
+        address, length = instructions.buffer_info()
+        # struct sock_fprog: how many there are, and where.
+        value = struct.pack("@HP", length, address)
+        sock.setsockopt(socket.SOL_SOCKET, _ATTACH_REUSEPORT_CBPF, value)
 
     def edges(self) -> "Edges":
         return _KernelEdges()

@@ -50,6 +50,7 @@ class Play:
             Affairs(
                 outside=self,
                 handles=list,
+                in_order=tuple,
                 rows=lambda: nullcontext({1}),
                 limit_s=lambda: 0.0,
                 reception=self,  # type: ignore[arg-type]

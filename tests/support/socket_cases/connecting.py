@@ -5,6 +5,7 @@ import socket
 
 import trio
 
+from balancer.wire.network import Sock, SockAddr
 from tests.support.socket_bench import (
     LINGER_RESET,
     Bench,
@@ -151,6 +152,47 @@ async def two_listeners_need_reuseport_for_one_port(bench: Bench) -> None:
         sock.bind(address)
         sock.listen(1)
     close_all(*shared)
+
+
+@case
+async def connects_can_be_steered_to_those_that_began_to_listen_first(bench: Bench) -> None:
+    shared = [shared_listener(bench, ("127.0.0.1", 0))]
+    address: SockAddr = shared[0].getsockname()  # type: ignore[assignment]
+    shared += [shared_listener(bench, address) for _ in range(4)]
+    assert await who_is_reached(bench, shared, address) == {0, 1, 2, 3, 4}
+    bench.network.steer(shared[4], 2)
+    assert await who_is_reached(bench, shared, address) == {0, 1}
+    shared[4].close()
+    shared[2].close()
+    assert await who_is_reached(bench, shared, address) == {0, 1}
+    shared[0].close()  # the last one gets its number, and so it is among the first two
+    assert await who_is_reached(bench, shared, address) == {1, 3}
+    bench.network.steer(shared[1], 1)
+    assert await who_is_reached(bench, shared, address) == {3}
+    bench.network.steer(shared[1], None)
+    assert await who_is_reached(bench, shared, address) == {1, 3}
+    close_all(*shared)
+
+
+def shared_listener(bench: Bench, address: SockAddr) -> Sock:
+    sock = bench.network.socket(socket.AF_INET)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.bind(address)
+    sock.listen(200)
+    return sock
+
+
+async def who_is_reached(bench: Bench, shared: list[Sock], address: SockAddr) -> set[int]:
+    """Which of these sockets the next clients come to."""
+    clients = [await connected(bench, address) for _ in range(100)]
+    await bench.settle()
+    reached = set()
+    for number, sock in enumerate(shared):
+        while sock.fileno() >= 0 and not isinstance(taken := attempt(sock.accept), str):
+            reached.add(number)
+            taken[0].close()  # type: ignore[index]
+    close_all(*clients)
+    return reached
 
 
 @case
