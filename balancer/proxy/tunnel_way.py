@@ -170,6 +170,7 @@ class Way:
             return self._source.recv(most)
         except WantsTurn:
             await self._waiter.breathe(TURNS_MAX)
+            self._passage.look()
         except BlockingIOError:
             await self._wait(self._waiter.readable, self._source)
         except OSError as exc:

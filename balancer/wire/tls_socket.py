@@ -184,12 +184,12 @@ class Coded:
         self.shut_below(how)
 
     def _hold(self) -> None:
-        pieces, got = [self._held], len(self._held)
+        pieces, got, until = [self._held], len(self._held), self.engine.records + RECORDS_AT_ONCE
         with suppress(OSError):
             while got < HELD_BYTES_MAX and (data := self._decoded(RECORD_BYTES_MAX)):
                 pieces.append(data)
                 got += len(data)
-                if len(pieces) > RECORDS_AT_ONCE:
+                if self.engine.records >= until:
                     break
         self._held = b"".join(pieces)
 

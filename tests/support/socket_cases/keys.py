@@ -1,6 +1,7 @@
 """Coded connections whose peer changes keys: what it may, and what it is broken off for."""
 
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -89,6 +90,22 @@ async def changed_keys_count_among_the_records_of_a_turn(bench: Bench) -> None:
             except WantsTurn:
                 turns += 1
         assert turns in (3, 4)
+
+
+@case
+async def no_end_is_held_up_by_changed_keys(bench: Bench) -> None:
+    """What has come is read before we say that we end, but no more of it than in one read."""
+    async with changing(bench) as (theirs, ours, keys):
+        quiet = QUIET_RECORDS_MAX - 1
+        for _ in range(4 * RECORDS_AT_ONCE // (quiet + 1)):
+            said = b"".join(keys.change(ask=False) for _ in range(quiet))
+            theirs.below.send(said + keys.data(b"x"))
+        await bench.settle()
+        before = ours.engine.records
+        ours.shutdown(socket.SHUT_WR)
+        assert 0 < ours.engine.records - before <= RECORDS_AT_ONCE + QUIET_RECORDS_MAX
+        await bench.settle()
+        assert theirs.recv(99) == b""
 
 
 @case
