@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.support.certificates import authority, certificate, client_context, pem_of
 from tests.support.real_balancer import Backend, Balancer, free_port, wait_for
@@ -34,12 +35,14 @@ class Edge:
         self.folder = folder
         self.port, self.port_of_known = free_port(), free_port()
         self.write("edge", *pem_of(certificate("a.test")))
+        rsa = authority().issue_cert("a.test", key_type=trustme.KeyType.RSA)
+        self.write("edge-rsa", *pem_of(rsa))
         self.write("other", *pem_of(certificate("*.b.test")))
         self.write("alice", *pem_of(certificate("alice@a.test")))
         self.write("ca", authority().cert_pem.bytes(), b"")
         listed = ", ".join(
             f'{{ certificate = "{folder}/{name}.pem", key = "{folder}/{name}.key" }}'
-            for name in ("edge", "other")
+            for name in ("edge", "edge-rsa", "other")
         )
         self.balancer = Balancer(
             folder,
@@ -134,6 +137,17 @@ def test_what_is_agreed_on_is_modern(edge: Edge, options: list[str]) -> None:
 def test_what_mozilla_does_not_recommend_is_refused(edge: Edge, options: list[str]) -> None:
     said = edge.openssl(*options)
     assert "Cipher is (NONE)" in said, said
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_of_two_certificates_each_client_is_shown_one_that_it_can_verify(
+    edge: Edge, version: str
+) -> None:
+    rsa, ecdsa = "RSA-PSS+SHA256", "ECDSA+SHA256"
+    for usable, shown in ((rsa, "RSA-PSS"), (ecdsa, "ECDSA"), (f"{rsa}:{ecdsa}", "ECDSA")):
+        said = edge.openssl(version, "-sigalgs", usable)
+        assert "Verify return code: 0 (ok)" in said
+        assert f"Peer signature type: {shown}\n" in said
 
 
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
