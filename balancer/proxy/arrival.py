@@ -32,7 +32,7 @@ class Arrival:
     With TLS, `terminator` has agreed on keys by its certificate number `at`, in the version `tls`;
     `certificate` are the lines that tell of the client's own. `backends`: where connections have been made that are for this client
     alone. `taking`: how it takes what is sent to it, once it has kept us waiting. `counted_as`: the
-    address it counts for.
+    address it counts for. `era`: that of its listener's door in which it came in.
     """
 
     rules: ListenerRules
@@ -41,6 +41,7 @@ class Arrival:
     local: str
     taking: Paced | None = None
     counted_as: str | None = None
+    era: int = 0
     terminator: Terminator | None = None
     at: int = 0
     tls: str = ""

@@ -74,7 +74,7 @@ class ClientConnection(PlainClient):
         # What came of a request that is no exchange yet.
         self._unread = bytearray()
         self._door = service.room.door(arrival.rules.bind)
-        service.room.enter(self._door)
+        arrival.era = service.room.enter(self._door)
 
     def crashed(self, exc: Exception) -> None:
         """Write it down, with the id of the request that is under way."""
@@ -103,6 +103,9 @@ class ClientConnection(PlainClient):
         try:
             while True:
                 data = self.pending
+                if self.arrival.era != self._door.era:
+                    self._handover = ANSWERED
+                    return True
                 if not data:
                     now = self.now()
                     deadline = now + service.limits.rest_s(self._requests)

@@ -1,6 +1,7 @@
 """The clients whose connection rests between two requests, those that have rested longest first.
 
-Decides whom to dismiss when room is needed: nobody who has only just come to rest.
+Decides whom to dismiss when room is needed: nobody who has only just come to rest. Where a listener
+no longer lets everybody in whom it let in before, all are.
 """
 
 from itertools import islice
@@ -29,3 +30,9 @@ class RestingClients(dict[Waiter, tuple[float, Door]]):
             if door in (None, came_by) and not waiter.interrupted:
                 waiter.interrupt(GoingAway())
                 count -= 1
+
+    def dismiss_all(self, door: Door) -> None:
+        """Ask all to leave that came in by `door`, also whoever has only just come to rest."""
+        for waiter, (_, came_by) in list(self.items()):
+            if came_by is door:
+                waiter.interrupt(GoingAway())

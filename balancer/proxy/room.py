@@ -28,14 +28,18 @@ class TooMany(Exception):
 
 
 class Door:
-    """One listener as its worker counts it; `most` may be replaced."""
+    """One listener as its worker counts it; `most` may be replaced.
 
-    __slots__ = ("bind", "count", "most")
+    Who came in at an `era` that is over is to leave.
+    """
+
+    __slots__ = ("bind", "count", "era", "most")
 
     def __init__(self, bind: str) -> None:
         self.bind = bind
         self.most = NO_LIMIT
         self.count = 0
+        self.era = 0
 
 
 class Room:
@@ -72,9 +76,11 @@ class Room:
         """How many more there are places for."""
         return min(self.most - self.count, door.most - door.count)
 
-    def enter(self, door: Door) -> None:
+    def enter(self, door: Door) -> int:
+        """Take a place; the era in which it was taken."""
         self.count += 1
         door.count += 1
+        return door.era
 
     def leave(self, door: Door) -> None:
         self.count -= 1

@@ -71,6 +71,13 @@ class ListenerRules:
         """Whether something comes before HTTP does, which takes a task of its own."""
         return self.proxy_protocol or self.tls is not None
 
+    @property
+    def vouched(self) -> tuple[str, bytes] | None:
+        """Which certificates of clients are asked for, and who vouches for them."""
+        if self.tls is None or self.tls.client_auth == "off":
+            return None
+        return self.tls.client_auth, self.tls.client_ca
+
 
 @dataclass(slots=True, kw_only=True)
 class Service:
@@ -111,6 +118,19 @@ class Service:
     def connections(self) -> int:
         """Clients that are connected."""
         return self.room.count
+
+    def listen_by(self, listeners: dict[str, ListenerRules]) -> None:
+        """Go by these; where other certificates let clients in, whoever is in leaves.
+
+        Who rests leaves at once, all others behind their answer.
+        """
+        for bind, rules in listeners.items():
+            before = self.listeners.get(bind)
+            if before is not None and before.vouched != rules.vouched:
+                door = self.room.door(bind)
+                door.era += 1
+                self.resting.dismiss_all(door)
+        self.listeners = listeners
 
     def review_tunnels(self) -> None:
         """Somebody leaves, or no longer does."""

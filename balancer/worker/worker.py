@@ -93,7 +93,7 @@ class Worker:
         held = {key.bind for key in self.sockets.held}
         kept = {bind: rules for bind, rules in service.listeners.items() if bind in held}
         service.terminators = terminators_of(plan.listeners, service.terminators)
-        service.listeners = kept | {rules.bind: rules for rules in plan.listeners}
+        service.listen_by(kept | {rules.bind: rules for rules in plan.listeners})
         service.trusts = trusting(plan.trusted_proxies)
         service.fields = plan.fields
         service.routes = RouteTable(plan.routes)

@@ -4,6 +4,7 @@ import datetime
 
 import pytest
 import trio
+import trustme
 from trio.testing import MockClock
 
 from balancer.core.ledger import Refused
@@ -14,10 +15,11 @@ from tests.support.certificates import (
     client_context,
     files_for,
     pem_of,
+    with_client_certificate,
 )
 from tests.support.edge_client import EdgeClient
 from tests.support.scene import Scene, config_for, scene
-from tests.support.virtual_backend import answers
+from tests.support.virtual_backend import answers, by_target
 
 LISTENER = """
 [[listeners]]
@@ -159,6 +161,36 @@ async def test_a_listener_gets_tls_by_a_reload_and_loses_it(autojump_clock: Mock
         new = await EdgeClient.connect(play.network, 8443)
         assert (await new.get()).status == 200
         for client in (old, new):
+            client.close()
+
+
+@pytest.mark.parametrize("then", ["required", "off"])
+async def test_whom_another_authority_let_in_leaves_at_once_or_behind_the_answer_under_way(
+    autojump_clock: MockClock, then: str
+) -> None:
+    asks = LISTENER + 'client_auth = "required"\nclient_ca = "/ca.pem"\n'
+    files = files_for(main="a.test")
+    backend = by_target({"/slow": answers(200, b"slow", after_s=3)}, answers(200))
+    async with scene({"a": backend}, top=asks, files=files) as play:
+        rests, busy = [await EdgeClient.connect(play.network, 8443) for _ in range(2)]
+        for client in (rests, busy):
+            await client.speak_tls(with_client_certificate(client_context()), "a.test")
+            assert (await client.get()).status == 200
+        assert (await play.stage.instance.desk.reload()).changed is False
+        assert (await rests.get()).status == 200, "nothing has changed"
+        await busy.send(b"GET /slow HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        await trio.sleep(1)
+        if then == "off":
+            play.stage.config = config_for("a", top=LISTENER)
+        else:
+            files.contents["/ca.pem"] = trustme.CA().cert_pem.bytes()
+        assert (await play.stage.instance.desk.reload()).changed
+        with trio.fail_after(1):
+            assert await rests.at_end()
+        assert (await busy.answer()).body == b"slow"
+        with trio.fail_after(1):
+            assert await busy.at_end()
+        for client in (rests, busy):
             client.close()
 
 
