@@ -26,7 +26,7 @@ from balancer.proxy.handover import AnswerBegun
 from balancer.proxy.idle import UpstreamConnection
 from balancer.proxy.tunnel import pass_tunnel
 from balancer.wire.h11_heads import check_status_line, parse_response_head
-from balancer.wire.streams import PeerClosed, receive_head
+from balancer.wire.streams import HeadSoFar, PeerClosed, receive_head
 from balancer.wire.strict_heads import PlainResponse, forwarded_response, plain_response
 from balancer.wire.waiting import Interrupted
 
@@ -174,15 +174,10 @@ async def _next_head(
     exchange: Exchange, connection: UpstreamConnection, began: float
 ) -> ResponseHead | PlainResponse:
     buffer = connection.buffer
+    head = HeadSoFar(buffer, limit=HEAD_BYTES_MAX, too_large=502, check_start=check_status_line)
     try:
         raw = await receive_head(
-            connection.sock,
-            exchange.waiter,
-            buffer,
-            limit=HEAD_BYTES_MAX,
-            deadline=exchange.answer_deadline,
-            too_large=502,
-            check_start=check_status_line,
+            connection.sock, exchange.waiter, buffer, head, exchange.answer_deadline
         )
         plain = None
         if exchange.plain_head:

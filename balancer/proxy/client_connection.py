@@ -12,6 +12,7 @@ from balancer.core.message import BadMessage
 from balancer.proxy.arrival import Arrival
 from balancer.proxy.exchange import apologise, refuse, serve_exchange, take_over
 from balancer.proxy.exchange_state import NO_EXCHANGE, Exchange
+from balancer.proxy.gathering import gathered, head_of
 from balancer.proxy.handover import (
     ANSWERED,
     ARRIVED,
@@ -20,6 +21,7 @@ from balancer.proxy.handover import (
     Begun,
     Crashed,
     Handover,
+    Short,
     Unread,
 )
 from balancer.proxy.plain_exchange import PlainClient, plain_exchange
@@ -27,7 +29,6 @@ from balancer.proxy.prelude import begin
 from balancer.proxy.resuming import resumed
 from balancer.proxy.service import Service
 from balancer.telemetry.record import ExchangeRecord
-from balancer.wire.h11_heads import check_request_line
 from balancer.wire.lane import Ride
 from balancer.wire.network import Sock
 from balancer.wire.streams import (
@@ -137,6 +138,8 @@ class ClientConnection(PlainClient):
                 if self._requests >= service.limits.requests_max:
                     self.leaves_at = IS_TO_LEAVE
                 handover = yield from plain_exchange(self, data)
+                if isinstance(handover, Unread | Short):
+                    handover = yield from gathered(self, watch, handover)
                 data = b""
                 if handover is not None:
                     self._handover = handover
@@ -172,7 +175,7 @@ class ClientConnection(PlainClient):
             case Begun():
                 return await self._take_over(handover)
             case Unread():
-                return await self._serve_next(self._unread)
+                return await self._serve_next(self._unread, handover.began)
             case Crashed(exc):
                 raise exc
             case Answered():
@@ -208,12 +211,13 @@ class ClientConnection(PlainClient):
             raise begun.crash
         return await self._after(exchange, await take_over(exchange, begun))
 
-    async def _serve_next(self, buffer: bytearray) -> bool:
+    async def _serve_next(self, buffer: bytearray, began: float | None) -> bool:
         if not await self._first_bytes(buffer):
             return False
-        exchange = self._exchange = self._new_exchange(buffer)
+        exchange = self._exchange = self._new_exchange(buffer, began)
         try:
             raw = await self._head(buffer, exchange.record.began)
+            exchange.record.head_at = trio.current_time()
         except BadMessage as exc:
             await refuse(exchange, exc.status, exc.sentence)
             return await self._farewell()
@@ -234,10 +238,12 @@ class ClientConnection(PlainClient):
         await linger(self.sock, self.waiter)
         return False
 
-    def _new_exchange(self, buffer: bytearray) -> Exchange:
-        service, now = self.service, trio.current_time()
+    def _new_exchange(self, buffer: bytearray, began: float | None = None) -> Exchange:
+        service = self.service
         service.exchanges += 1
-        record = ExchangeRecord(service.exchanges, "", self.address, now, now, self.tls)
+        if began is None:
+            began = trio.current_time()
+        record = ExchangeRecord(service.exchanges, "", self.address, began, began, self.tls)
         made_id = service.new_request_id()
         exchange = Exchange(service, self.sock, buffer, self.waiter, record, made_id, self.arrival)
         exchange.leaves_at = self.leaves_at
@@ -274,17 +280,9 @@ class ClientConnection(PlainClient):
 
     async def _head(self, buffer: bytearray, began: float) -> bytes:
         limits = self.service.limits
-        deadline = began + limits.header_s
+        head, deadline = head_of(buffer, limits), began + limits.header_s
         try:
-            return await receive_head(
-                self.sock,
-                self.waiter,
-                buffer,
-                limit=limits.head_bytes_max,
-                deadline=lambda: deadline,
-                too_large=431,
-                check_start=check_request_line,
-            )
+            return await receive_head(self.sock, self.waiter, buffer, head, lambda: deadline)
         except Interrupted:
             raise limits.head_too_late() from None
         except HeadTooLarge as exc:

@@ -17,9 +17,18 @@ from balancer.wire.strict_heads import PlainRequest, PlainResponse
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """Nothing has begun: `data` is to be read as if it had just come."""
+    """Nothing has begun: `data` is to be read as if it had just come, or first bytes `began` to."""
 
     data: bytes
+    began: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """Nothing has begun: `data` begins with a plain request of `size` bytes that is not all there."""
+
+    data: bytes
+    size: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from balancer.core import outcome
 from balancer.core.retry import rest_limit
 from balancer.proxy.answer import HEAD_BYTES_MAX
 from balancer.proxy.exchange_state import NO_EXCHANGE, UnderWay
-from balancer.proxy.handover import ANSWERED, AnswerBegun, Begun, Handover, Unread
+from balancer.proxy.handover import ANSWERED, AnswerBegun, Begun, Handover, Short, Unread
 from balancer.proxy.idle import UpstreamConnection
 from balancer.telemetry.record import AttemptRecord, ExchangeRecord
 from balancer.wire.h11_heads import FIELDS_MAX
@@ -46,16 +46,8 @@ class PlainClient(UnderWay):
     """
 
     __slots__ = (
-        "address",
-        "begun",
-        "gate",
-        "hop_lines",
-        "hsts",
-        "leaves_at",
-        "now",
-        "pending",
-        "tls",
-    )
+        "address", "begun", "gate", "hop_lines", "hsts", "leaves_at", "now", "pending", "tls",
+    )  # fmt: skip
 
     address: str
     begun: Begun | None
@@ -69,12 +61,14 @@ class PlainClient(UnderWay):
 
 
 def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat on purpose
-    client: PlainClient, data: bytes
-) -> Generator[Watch | None, None, Handover | None]:
+    client: PlainClient, data: bytes, came: tuple[float, float] | None = None, *, waits: bool = True
+) -> Generator[Watch | None, None, Handover | Short | None]:
     """Answer the request at the start of `data`; None: it is answered, the client may ask again.
 
-    What is left of `data` is in `client.pending` afterwards. Crashes of ours before the pick are
-    raised. Closed while it waits, it returns what it took and is written down.
+    What is left of `data` is in `client.pending` afterwards. `came`: when its first byte had come, and
+    when its head; now, otherwise. `waits`: hand over a little body that is still to come as Short.
+    Crashes of ours before the pick are raised. Closed while it waits, it returns what it took and is
+    written down.
     """
     service = client.service
     allowed = service.limits
@@ -93,6 +87,8 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
     if client.gate is not None and not client.gate(request.host):
         return Unread(data)
     end = request.size + request.length
+    if len(data) < end and waits and request.length <= BODY_BYTES_MAX:
+        return Short(data, end)
     found = service.routes.match(request.host, request.target)
     if not isinstance(found, str):
         return Unread(data)
@@ -108,10 +104,11 @@ def plain_exchange(  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above: flat o
     backend = view.id
     address = backend.address
     began = now()
+    first_at, head_at = came or (began, began)
     number = service.exchanges = service.exchanges + 1
     attempt = AttemptRecord(address, began, True)
     record = ExchangeRecord(
-        number, request_id.decode("ascii"), client.address, began, began, client.tls
+        number, request_id.decode("ascii"), client.address, first_at, head_at, client.tls
     )
     record.method, record.target, record.host = request.method, request.target, request.host
     record.pool = found

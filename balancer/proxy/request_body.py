@@ -15,7 +15,10 @@ KEPT_BYTES_MAX = 64 * 1024
 
 
 class RequestBody:
-    """Reads a body out of the client's connection, once; `restart` reads what was kept again."""
+    """Reads a body out of the client's connection, once; `restart` reads what was kept again.
+
+    `waited_s`: how long the client has kept us waiting for it before anybody was there to take it.
+    """
 
     def __init__(self, buffer: bytearray, framing: Framing, limits: ClientLimits) -> None:
         self._buffer = buffer
@@ -26,6 +29,7 @@ class RequestBody:
         self._kept = bytearray()
         self.replayable = True
         self.bytes_taken = 0
+        self.waited_s = 0.0
         self.complete = framing.kind is BodyKind.NONE or (
             framing.kind is BodyKind.LENGTH and not framing.length
         )

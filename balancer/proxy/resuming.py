@@ -25,6 +25,7 @@ def resumed(client: PlainClient, begun: Begun, arrival: Arrival) -> Exchange:
     if begun.answer is not None and begun.answer.splice is not None:
         exchange.splices.append(begun.answer.splice)
     exchange.body = RequestBody(buffer, Framing(BodyKind.LENGTH, request.length), service.limits)
+    exchange.body.waited_s = begun.attempt.began - begun.record.head_at
     exchange.body.take_arrived()
     buffer += client.pending
     client.pending = b""

@@ -23,7 +23,9 @@ class Upload:
     def __init__(self, exchange: Exchange, connection: UpstreamConnection, rest: bytes) -> None:
         self._exchange = exchange
         service = exchange.service
-        self._source = Paced(service.network, exchange.sock, service.limits.upload_pace())
+        pace = service.limits.upload_pace()
+        pace.waited(exchange.body.waited_s)
+        self._source = Paced(service.network, exchange.sock, pace)
         self._connection = connection
         self._rest = rest
         self._splice: Splice | None = None

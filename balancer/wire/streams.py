@@ -63,41 +63,66 @@ def send_now(sock: Sock, data: bytes | memoryview) -> int:
         return 0
 
 
-async def receive_head(
-    sock: Sock,
-    waiter: Waiter,
-    buffer: bytearray,
-    *,
-    limit: int,
-    deadline: Callable[[], float],
-    too_large: int,
-    check_start: Callable[[bytes], object],
-) -> bytes:
-    """Take one head, its empty line included, out of `buffer` and the stream.
+class HeadSoFar:
+    """A head that comes into `buffer` piece by piece; each byte is looked at once.
 
-    `deadline` is asked at each wait. What can never become a head is not waited for: `check_start`
-    is given the first line, and raises BadMessage where it is none. Raises HeadTooLarge(`too_large`)
-    past `limit` bytes, PeerClosed at an early end.
+    What can never become a head is not waited for: `check_start` is given the first line, and raises
+    BadMessage where it is none.
     """
-    searched, started = 0, False
-    while (end := buffer.find(b"\r\n\r\n", searched)) < 0:
-        if len(buffer) > limit:
-            raise HeadTooLarge(too_large, f"the head is longer than {limit} bytes")
+
+    __slots__ = ("_buffer", "_check_start", "_limit", "_searched", "_started", "_too_large")
+
+    def __init__(
+        self,
+        buffer: bytearray,
+        *,
+        limit: int,
+        too_large: int,
+        check_start: Callable[[bytes], object],
+    ) -> None:
+        self._buffer = buffer
+        self._limit = limit
+        self._too_large = too_large
+        self._check_start = check_start
+        self._searched = 0
+        self._started = False
+
+    def size(self) -> int:
+        """How long it is, its empty line included; 0: not all of it is here.
+
+        BadMessage; HeadTooLarge(`too_large`) past `limit` bytes.
+        """
+        buffer, searched = self._buffer, self._searched
+        end = buffer.find(b"\r\n\r\n", searched)
+        if (len(buffer) if end < 0 else end) > self._limit:
+            raise HeadTooLarge(self._too_large, f"the head is longer than {self._limit} bytes")
+        if end >= 0:
+            return end + 4
         if _NEVER_IN_HEADS.search(buffer, searched) is not None:
             raise BadMessage(
                 400, "the head has a control byte, or a line that does not end in CRLF"
             )
-        if not started and (first := buffer.find(b"\r\n")) >= 0:
-            started = True
-            check_start(bytes(buffer[: first + 2]))
-        searched = max(len(buffer) - 3, 0)
+        if not self._started and (first := buffer.find(b"\r\n")) >= 0:
+            self._started = True
+            self._check_start(bytes(buffer[: first + 2]))
+        self._searched = max(len(buffer) - 3, 0)
+        return 0
+
+
+async def receive_head(
+    sock: Sock, waiter: Waiter, buffer: bytearray, head: HeadSoFar, deadline: Callable[[], float]
+) -> bytes:
+    """Take one head, its empty line included, out of `buffer` and the stream.
+
+    `head` is of this buffer; `deadline` is asked at each wait. Raises what `head` raises, and PeerClosed
+    at an early end.
+    """
+    while not (size := head.size()):
         data = await receive(sock, waiter, deadline())
         if not data:
             raise PeerClosed
         buffer += data
-    if end > limit:
-        raise HeadTooLarge(too_large, f"the head is longer than {limit} bytes")
-    return taken(buffer, end + 4)
+    return taken(buffer, size)
 
 
 def taken(buffer: bytearray, size: int) -> bytes:

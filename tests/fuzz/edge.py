@@ -30,7 +30,7 @@ from balancer.wire.h11_heads import (
     parse_response_head,
 )
 from balancer.wire.network import Sock
-from balancer.wire.streams import PeerClosed, receive_head
+from balancer.wire.streams import HeadSoFar, PeerClosed, receive_head
 from balancer.wire.strict_heads import (
     forwarded_request,
     forwarded_response,
@@ -85,17 +85,8 @@ def _now(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def _head(buffer: bytearray, too_large: int, check_start: Callable[[bytes], object]) -> bytes:
-    return _now(
-        receive_head(
-            _SOCK,
-            _WAITER,
-            buffer,
-            limit=LIMIT,
-            deadline=lambda: 0.0,
-            too_large=too_large,
-            check_start=check_start,
-        )
-    )
+    head = HeadSoFar(buffer, limit=LIMIT, too_large=too_large, check_start=check_start)
+    return _now(receive_head(_SOCK, _WAITER, buffer, head, lambda: 0.0))
 
 
 # ---- requests

@@ -16,6 +16,7 @@ from balancer.wire.streams import (
     LINGER_BYTES_MAX,
     LINGER_S,
     READ_BYTES_MAX,
+    HeadSoFar,
     PeerClosed,
     cut,
     linger,
@@ -42,15 +43,8 @@ class Bench:
         self, buffer: bytearray, *, limit: int = 100, timeout_s: float = 5, too_large: int = 431
     ) -> bytes:
         deadline = trio.current_time() + timeout_s
-        return await receive_head(
-            self.near,
-            self.waiter,
-            buffer,
-            limit=limit,
-            deadline=lambda: deadline,
-            too_large=too_large,
-            check_start=check_request_line,
-        )
+        head = HeadSoFar(buffer, limit=limit, too_large=too_large, check_start=check_request_line)
+        return await receive_head(self.near, self.waiter, buffer, head, lambda: deadline)
 
     async def drip(self, data: bytes, every_s: float) -> None:
         for byte in data:
