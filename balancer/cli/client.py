@@ -10,6 +10,7 @@ import json
 import os
 import pwd
 import socket
+import stat
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
@@ -224,8 +225,15 @@ def _object(text: bytes) -> Fields:
 def _not_reachable(path: str, error: OSError) -> str:
     start = "start one with 'balancer run', or name its socket with --admin or BALANCER_ADMIN"
     match error.errno:
+        case errno.ENOENT if (pid := _holder(path)) is not None:
+            return (
+                f"no way to the instance at {path}: process {pid} has it, but the file is gone; if "
+                f"it neither starts nor stops just now, end it (kill {pid}) and start it again"
+            )
         case errno.ENOENT | errno.ENOTDIR:
             return f"no instance at {path}: there is no such file; {start}"
+        case errno.ECONNREFUSED if not _is_socket(path):
+            return f"no instance at {path}: it is no socket; {start}"
         case errno.ECONNREFUSED:
             return f"no instance at {path}: the file is there, but nobody listens any more; {start}"
         case errno.EACCES | errno.EPERM:
@@ -237,6 +245,21 @@ def _not_reachable(path: str, error: OSError) -> str:
             )
         case _:
             return f"cannot reach an instance at {path}: {error.strerror or error}; {start}"
+
+
+def _is_socket(path: str) -> bool:
+    with suppress(OSError):
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    return True
+
+
+def _holder(path: str) -> int | None:
+    """The process that has named itself in the lock beside the socket, if it is still there."""
+    with suppress(OSError, ValueError, KeyError, TypeError), open(f"{path}.lock", "rb") as lock:
+        pid = int(json.load(lock)["pid"])
+        if os.path.exists(f"/proc/{pid}"):
+            return pid
+    return None
 
 
 def _whose(path: str) -> str:

@@ -443,6 +443,24 @@ def test_without_an_instance_the_socket_the_reason_and_a_way_out_are_named(
     assert result.stdout == ""
 
 
+def test_a_socket_whose_file_was_removed_names_the_process_that_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    lock = tmp_path / "admin.sock.lock"
+    lock.write_text(json.dumps({"pid": os.getpid(), "config": "c.toml", "since": "now"}))
+    result = CliRunner().invoke(main, ["--admin", str(path), "status"])
+    assert result.exit_code == 3
+    assert f"process {os.getpid()} has it, but the file is gone" in result.stderr
+    for stale in (json.dumps({"pid": 2**22 + 1}), "", "[]"):
+        lock.write_text(stale)
+        result = CliRunner().invoke(main, ["--admin", str(path), "status"])
+        assert "there is no such file; start one" in result.stderr
+
+
+def test_a_folder_is_no_socket(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["--admin", str(tmp_path), "status"])
+    assert (result.exit_code, "it is no socket" in result.stderr) == (3, True)
+
+
 def test_a_dead_socket_and_a_path_too_long_are_told_apart(tmp_path: Path) -> None:
     dead = tmp_path / "dead.sock"
     with socket.socket(socket.AF_UNIX) as sock:
