@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from balancer.cli import client
 from balancer.cli.main import COMMANDS, main
 from tests.support.admin_instance import AdminInstance, admin_instance
 from tests.support.fake_control import A, B, exchange
+from tests.support.real_balancer import wait_for
 
 
 @pytest.fixture
@@ -29,10 +31,21 @@ def call(instance: AdminInstance, *words: str) -> Result:
     return CliRunner().invoke(main, [*words, "--admin", str(instance.path)])
 
 
-def later(delay_s: float, function: Callable[[], object]) -> threading.Timer:
-    timer = threading.Timer(delay_s, function)
-    timer.start()
-    return timer
+@contextmanager
+def meanwhile(function: Callable[[], object]) -> Iterator[None]:
+    """In a thread of its own."""
+    thread = threading.Thread(target=function)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def looked_at(instance: AdminInstance, times: int = 1) -> None:
+    """Return when somebody has looked so often from now on."""
+    enough = instance.control.looks + times
+    wait_for(lambda: instance.control.looks >= enough)
 
 
 def test_help_lists_every_command_without_loading_it_and_says_the_same() -> None:
@@ -242,10 +255,14 @@ def test_a_change_that_could_not_be_saved_is_refused(instance: AdminInstance) ->
 def test_drain_wait_shows_what_runs_and_returns_with_the_last(instance: AdminInstance) -> None:
     running = [exchange(1, "/slow"), exchange(2, "/\x1b[2Jbig")]
     instance.control.in_flight[A] = running
-    timers = [later(0.5, running.pop), later(1.0, running.pop)]
-    result = call(instance, "drain", "web", A, "--wait", "--timeout", "30s")
-    for timer in timers:
-        timer.join()
+
+    def end_one_by_one() -> None:
+        for _ in range(2):
+            looked_at(instance, 2)  # the first of them has seen it whole
+            running.pop()
+
+    with meanwhile(end_one_by_one):
+        result = call(instance, "drain", "web", A, "--wait", "--timeout", "30s")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0] == f"web {A} is draining"
@@ -268,19 +285,28 @@ def test_a_drain_that_takes_too_long_ends_with_4_and_says_what_runs(
 
 def test_a_drain_that_somebody_undoes_is_no_endless_wait(instance: AdminInstance) -> None:
     instance.control.in_flight[A] = [exchange(1)]
-    timer = later(0.3, lambda: instance.control.rows[A].update(admin="ready"))
-    result = call(instance, "drain", "web", A, "--wait")
-    timer.join()
+
+    def undo() -> None:
+        looked_at(instance)
+        instance.control.rows[A].update(admin="ready")
+
+    with meanwhile(undo):
+        result = call(instance, "drain", "web", A, "--wait")
     assert result.exit_code == 4
     assert "somebody set it to ready" in result.stderr
 
 
 def test_an_instance_that_goes_during_a_wait_is_told(instance: AdminInstance) -> None:
     instance.control.in_flight[A] = [exchange(1)]
-    timer = later(0.5, instance.end)
-    result = call(instance, "drain", "web", A, "--wait")
-    timer.join()
+
+    def go() -> None:
+        looked_at(instance)
+        instance.end()
+
+    with meanwhile(go):
+        result = call(instance, "drain", "web", A, "--wait")
     assert result.exit_code == 3
+    assert "waiting for 1 exchange" in result.stdout
 
 
 def test_events_are_one_line_each(instance: AdminInstance) -> None:
@@ -332,12 +358,12 @@ def test_a_command_waits_for_its_turn_where_many_have_come_at_once(tmp_path: Pat
         waiting.connect(str(path))
 
         def let_in() -> None:
+            time.sleep(0.2)
             for _ in range(2):
                 busy.accept()[0].close()
 
-        timer = later(0.2, let_in)
-        result = CliRunner().invoke(main, ["status", "--admin", str(path)])
-        timer.join()
+        with meanwhile(let_in):
+            result = CliRunner().invoke(main, ["status", "--admin", str(path)])
     assert "accepts no connection" not in result.stderr
     assert "ended the connection without an answer" in result.stderr
 
@@ -362,13 +388,14 @@ def test_following_shows_the_past_and_the_new_and_ends_with_3(instance: AdminIns
     instance.do(lambda: log.add("instance.started", cause="run edge.toml"))
 
     def change_and_end() -> None:
+        looked_at(instance)
         instance.do(lambda: log.add("instance.stopping", cause="signal TERM"))
-        time.sleep(0.2)
+        for _ in range(10):
+            instance.do(lambda: None)  # steps enough to send it
         instance.end()
 
-    timer = later(0.5, change_and_end)
-    result = call(instance, "events", "--follow", "--json")
-    timer.join()
+    with meanwhile(change_and_end):
+        result = call(instance, "events", "--follow", "--json")
     assert [json.loads(line)["kind"] for line in result.stdout.splitlines()] == [
         "instance.started",
         "instance.stopping",
@@ -419,11 +446,18 @@ def test_a_long_command_is_not_waited_for_where_nobody_answers(
 
 
 def test_stop_waits_until_the_instance_has_gone(instance: AdminInstance) -> None:
-    timer = later(0.5, instance.end)
-    began = time.monotonic()
-    result = call(instance, "stop", "--now")
-    assert time.monotonic() - began > 0.3
-    timer.join()
+    ended: list[float] = []
+
+    def end_later() -> None:
+        wait_for(lambda: instance.control.stopped)
+        time.sleep(0.4)
+        ended.append(time.monotonic())
+        instance.end()
+
+    with meanwhile(end_later):
+        result = call(instance, "stop", "--now")
+        returned = time.monotonic()
+    assert returned > ended[0]
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "stopped")
     assert instance.control.stopped is True
 

@@ -14,18 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.real_balancer import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "scripts" / "demo.py"
 BACKEND = ROOT / "scripts" / "demo_backend.py"
 PATIENCE_S = 20.0
-
-
-def free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in held]
-    for sock in held:
-        sock.close()
-    return ports
 
 
 def eventually(true: Callable[[], object], what: str) -> None:
@@ -76,7 +70,7 @@ class RunningDemo:
 @contextmanager
 def running_demo(tmp_path: Path) -> Iterator[RunningDemo]:
     """The demo on free ports, its output in a file, so without a table."""
-    ports = free_ports(5)
+    ports = [free_port() for _ in range(5)]
     config = (ROOT / "configs" / "demo.toml").read_text()
     for old, new in zip((8080, 9001, 9002, 9003, 8081), ports, strict=True):
         config = config.replace(f":{old}", f":{new}")
@@ -128,7 +122,7 @@ def test_nothing_of_it_is_left_behind(tmp_path: Path, number: signal.Signals) ->
 
 
 def test_a_port_that_is_taken_is_named_with_its_holder(tmp_path: Path) -> None:
-    (port,) = free_ports(1)
+    port = free_port()
     (tmp_path / "demo.toml").write_text(
         f'[[listeners]]\nbind = "127.0.0.1:{port}"\n[pools.web]\nbackends = ["127.0.0.1:1"]\n'
     )
@@ -148,7 +142,7 @@ def test_a_port_that_is_taken_is_named_with_its_holder(tmp_path: Path) -> None:
 
 @contextmanager
 def running_backend() -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
-    (port,) = free_ports(1)
+    port = free_port()
     with subprocess.Popen(
         [sys.executable, BACKEND, str(port), "--name", "b"], stdin=subprocess.PIPE
     ) as process:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.real_balancer import Balancer, running
+from tests.support.installation import nobody_left
+from tests.support.real_balancer import Balancer, free_port, reset, running, wait_for
 
 HEALTH = '[pools.web.health]\npath = "/health"\ninterval = "300ms"\ntimeout = "2s"\nfails = 2\n'
 MIB = 1024 * 1024
@@ -128,7 +129,7 @@ def test_a_sigkilled_backend_fails_no_get_of_fifty_clients(tmp_path: Path) -> No
                 client.join()
         assert wrong == []
         assert sum(counts) > 500
-        assert all(row["in_flight"] == 0 for row in balancer.status().values())
+        wait_for(lambda: balancer.in_flight() == 0)
 
 
 def _wait_for(balancer: Balancer, address: str, *, available: bool) -> None:
@@ -149,7 +150,7 @@ def test_orders_survive_a_sigkill_of_the_balancer(tmp_path: Path) -> None:
         assert status[first]["admin"] == "draining"
         assert status[second]["weight"] == 5
         assert balancer.cli("ready", "web", first).returncode == 0
-        assert balancer.status()[first]["available"]
+        _wait_for(balancer, first, available=True)
 
 
 def test_a_second_instance_is_refused_and_the_holder_named(tmp_path: Path) -> None:
@@ -169,27 +170,27 @@ def test_a_second_instance_is_refused_and_the_holder_named(tmp_path: Path) -> No
 
 def test_drain_wait_returns_when_the_last_exchange_has_ended(tmp_path: Path) -> None:
     with running(tmp_path, 1) as (balancer, backends):
-        slow = threading.Thread(target=_get, args=(balancer.port, "/slow?s=1.5"))
-        slow.start()
-        time.sleep(0.5)
-        began = time.monotonic()
-        done = balancer.cli("drain", "web", backends[0].address, "--wait")
-        assert done.returncode == 0
-        assert "/slow" in done.stdout
-        assert time.monotonic() - began > 0.3
-        slow.join()
+        words = ["drain", "web", backends[0].address, "--wait", "--admin", str(balancer.socket)]
+        with (
+            balancer.asked_slowly() as clients,
+            subprocess.Popen(
+                [sys.executable, "-m", "balancer", *words], stdout=subprocess.PIPE, text=True
+            ) as draining,
+        ):
+            assert draining.stdout is not None
+            assert any("GET /slow" in line for line in draining.stdout)
+            assert draining.poll() is None
+            reset(clients[0])
+            assert draining.wait(20) == 0
 
 
 def test_remove_names_what_it_would_cut(tmp_path: Path) -> None:
     with running(tmp_path, 2) as (balancer, backends):
-        slow = threading.Thread(target=_get, args=(balancer.port, "/slow?s=1.5"))
-        slow.start()
-        time.sleep(0.5)
-        results = [balancer.cli("remove", "web", backend.address) for backend in backends]
+        with balancer.asked_slowly():
+            results = [balancer.cli("remove", "web", backend.address) for backend in backends]
         assert sorted(done.returncode for done in results) == [0, 1]
         refused = next(done for done in results if done.returncode)
         assert "/slow" in refused.stderr + refused.stdout
-        slow.join()
 
 
 def _get(port: int, target: str) -> tuple[int, bytes]:
@@ -201,43 +202,35 @@ def _get(port: int, target: str) -> tuple[int, bytes]:
 
 def test_term_finishes_what_runs_and_exits_0(tmp_path: Path) -> None:
     with running(tmp_path, 1) as (balancer, _):
-        answers: list[tuple[int, bytes]] = []
-        slow = threading.Thread(target=lambda: answers.append(_get(balancer.port, "/slow?s=1.5")))
-        slow.start()
-        time.sleep(0.5)
-        balancer.process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
-        assert balancer.readyz() == 503
+        with socket.create_connection(("127.0.0.1", balancer.port), 20) as sock:
+            sock.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nfirst")
+            wait_for(lambda: balancer.in_flight() == 1)
+            balancer.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: balancer.readyz() == 503)
+            sock.sendall(b" last")
+            answer = b"".join(iter(lambda: sock.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b" last" in answer
         assert balancer.process.wait(20) == 0
-        slow.join()
-        assert answers[0][0] == 200
         assert "Traceback" not in balancer.log()
 
 
 def test_term_after_quit_sets_a_limit_and_one_more_cuts(tmp_path: Path) -> None:
     with running(tmp_path, 1) as (balancer, _):
-        with socket.create_connection(("127.0.0.1", balancer.port)) as client:
-            client.sendall(b"GET /slow?s=60 HTTP/1.1\r\nHost: a\r\n\r\n")
+        with balancer.asked_slowly():
             for number, said in (
                 (signal.SIGQUIT, "may take as long as they need"),
                 (signal.SIGTERM, "have 10 s to finish"),
                 (signal.SIGTERM, "running exchanges are cut"),
             ):
                 balancer.process.send_signal(number)
-                _wait_for_log(balancer, said)
-            assert balancer.process.wait(5) == 0
+                wait_for(lambda said=said: said in balancer.log())  # type: ignore[misc]
+            assert balancer.process.wait(20) == 0
         assert "1 exchange was cut" in balancer.log()
 
 
-def _wait_for_log(balancer: Balancer, text: str) -> None:
-    end = time.monotonic() + 10
-    while text not in balancer.log():
-        assert time.monotonic() < end, balancer.log()
-        time.sleep(0.02)
-
-
 def test_signals_that_mean_nothing_here_end_nothing(tmp_path: Path) -> None:
-    with running(tmp_path, 1) as (balancer, _):
+    with nobody_left(tmp_path), running(tmp_path, 1) as (balancer, _):
         for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGUSR1):
             balancer.process.send_signal(number)
         time.sleep(0.3)
@@ -337,7 +330,7 @@ def test_a_slow_reader_holds_back_the_backend(tmp_path: Path) -> None:
 def test_a_pipe_that_nobody_reads_yet_may_be_the_access_log(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "access.log")
     with running(tmp_path, 1, top="workers = 1") as (balancer, _):
-        assert "access_log.unread" in balancer.log()
+        wait_for(lambda: "access_log.unread" in balancer.log())
         with socket.create_connection(("127.0.0.1", balancer.port)) as sock:
             sock.sendall(b"GET /early HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
             assert sock.recv(1000).startswith(b"HTTP/1.1 200")
@@ -346,8 +339,8 @@ def test_a_pipe_that_nobody_reads_yet_may_be_the_access_log(tmp_path: Path) -> N
 
 
 def test_no_file_is_needed(tmp_path: Path) -> None:
-    with running(tmp_path, 1) as (balancer, backends):
-        port = balancer.port + 1
+    with running(tmp_path, 1) as (_balancer, backends):
+        port = free_port()
         command = ["-m", "balancer", "run", "--listen", f"127.0.0.1:{port}"]
         command += ["--to", backends[0].address, "--admin", str(tmp_path / "other.sock")]
         process = subprocess.Popen(

@@ -257,8 +257,11 @@ def _pipes_of_workers(balancer: Balancer) -> int:
     tasks = Path(f"/proc/{balancer.process.pid}/task").iterdir()
     workers = " ".join((task / "children").read_text() for task in tasks).split()
     assert workers
-    links = [link for pid in workers for link in Path(f"/proc/{pid}/fd").iterdir()]
-    return sum(os.readlink(link).startswith("pipe:") for link in links)
+    there = 0
+    for link in [link for pid in workers for link in Path(f"/proc/{pid}/fd").iterdir()]:
+        with contextlib.suppress(OSError):  # closed meanwhile
+            there += os.readlink(link).startswith("pipe:")
+    return there
 
 
 def test_an_endless_download_lets_others_in_and_obeys_the_operator(tmp_path: Path) -> None:
@@ -273,10 +276,12 @@ def test_an_endless_download_lets_others_in_and_obeys_the_operator(tmp_path: Pat
             with socket.create_connection(("127.0.0.1", balancer.port), 10) as sock:
                 sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
                 assert sock.recv(1 << 16).startswith(b"HTTP/1.1 200")
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 5, (
+                "not before the end of the transfer, which never comes"
+            )
         (busy,) = [at for at, row in balancer.status().items() if row["in_flight"]]
         assert balancer.cli("remove", "web", busy, "--force").returncode == 0
-        reader.join(5)
+        reader.join(20)
         assert not reader.is_alive()
         balancer.end()
         line = next(line for line in balancer.access_lines() if "bytes" in line["path"])

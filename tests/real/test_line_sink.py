@@ -95,6 +95,7 @@ async def test_what_is_being_written_at_the_end_is_written_whole(
 ) -> None:
     """A process that ends takes the thread with it that has not written yet."""
     monkeypatch.setattr(line_sink, "FLUSH_EVERY_S", 0.0)
+    monkeypatch.setattr(line_sink, "LAST_LINES_S", 60.0)
     filled = fill(pipe[1])
     sink = FileSink(pipe[1])
     ended = trio.Event()

@@ -73,7 +73,7 @@ def test_a_manager_that_does_not_read_holds_us_only_for_a_moment(tmp_path: Path)
                     other.sendto(b"x", name)
         began = time.monotonic()
         notifier.alive()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10, "not for as long as the other does not read"
 
 
 @pytest.mark.parametrize(

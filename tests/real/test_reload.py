@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.real_balancer import ROOT, START_S, free_port, wait_until_listening
+from tests.support.real_balancer import ROOT, START_S, free_port, wait_for, wait_until_listening
 
 LOAD = [sys.executable, "-m", "tests.support.reload_load"]
 MIB = 1024 * 1024
@@ -171,17 +171,13 @@ def load(edge: Edge, *, kept: int, new_per_s: int, big: int) -> Iterator[dict[st
 
 
 def settled(edge: Edge) -> list[int]:
-    """The descriptors when nothing runs and nothing rests any more."""
-    end = time.monotonic() + 15
+    """The descriptors when nothing rests any more, and between two probes."""
     time.sleep(2)  # resting connections have been swept
-    before = edge.descriptors()
-    while time.monotonic() < end:
-        time.sleep(0.5)
-        now = edge.descriptors()
-        if now == before:
-            return now
-        before = now
-    return before
+    looks = []
+    for _ in range(6):
+        looks.append(edge.descriptors())
+        time.sleep(0.1)
+    return [min(each) for each in zip(*looks, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -219,11 +215,11 @@ def test_reloads_under_load_are_noticed_by_nobody(
     assert seen["words"] > 5 * turns
     # The log of changes fills until it is full: some KiB a reload. A plan kept would be more.
     assert grown < 2048 + 16 * turns, f"{grown} KiB more after {turns * 2 // 3} reloads"
-    rows = edge.rows()
-    assert [row["in_flight"] for row in rows] == [0] * 4
-    assert {row["health"] for row in rows} == {"healthy"}
+    wait_for(
+        lambda: [(row["in_flight"], row["health"]) for row in edge.rows()] == [(0, "healthy")] * 4
+    )
     edge.reload(2 if turns % 2 else 4)
-    assert settled(edge) == descriptors
+    wait_for(lambda: edge.descriptors() == descriptors)
 
 
 def test_a_listener_comes_and_goes_with_its_connections_served(edge: Edge) -> None:

@@ -113,9 +113,9 @@ async def refused(play: Play, effect: str = "goes on as before") -> str:
 
 
 async def test_a_program_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(succession, "PREPARE_S", 0.5)
+    monkeypatch.setattr(succession, "PREPARE_S", 1.5)  # and the shell has said its word by then
     play = Play("sh", "-c", "echo on my way >&2; exec sleep 60")
-    assert "was not ready within 0.5 s / on my way" in await refused(play)
+    assert "was not ready within 1.5 s / on my way" in await refused(play)
     assert play.done == ["cleared"]
 
 
@@ -172,13 +172,16 @@ async def test_a_stop_ends_an_upgrade_that_is_not_ready() -> None:
     assert "told to stop meanwhile" in str(play.events.recent(0)[-1]["cause"])
 
 
-async def test_a_stop_that_comes_too_late_for_that_is_passed_on() -> None:
-    play = speaking(PREPARED + "time.sleep(0.5); heritage.took_over(); time.sleep(60)")
+async def test_a_stop_that_comes_too_late_for_that_is_passed_on(tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    waits = f"[time.sleep(0.01) for _ in iter(lambda: os.path.exists({str(asked)!r}), True)]; "
+    play = speaking(PREPARED + waits + "heritage.took_over(); time.sleep(60)")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(play.succession.upgrade)
         while "shut" not in play.done:  # noqa: ASYNC110 - what is looked at does not tell
             await trio.sleep(0.01)
         play.ending.ask(Haste.LIMITED)
+        asked.touch()
     assert play.done == ["shut", "passed on"]
     with trio.fail_after(5):
         assert await play.started[0].wait() == "was killed by signal 15"

@@ -7,7 +7,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,14 @@ import pytest
 
 from tests.support.installation import Installation, nobody_left
 from tests.support.kept_clients import clients
-from tests.support.real_balancer import Backend, Balancer, free_port, processes_of, running
+from tests.support.real_balancer import (
+    Backend,
+    Balancer,
+    free_port,
+    processes_of,
+    running,
+    wait_for,
+)
 
 POOL = """
 health = { interval = "200ms", fails = 100 }
@@ -63,22 +70,6 @@ def rows(seen: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {row["address"]: row for row in seen["pools"]["web"]["backends"]}
 
 
-def wait_for(what: Callable[[], object], within_s: float = 20.0) -> None:
-    end = time.monotonic() + within_s
-    while not what():
-        assert time.monotonic() < end, f"not within {within_s:g} s"
-        time.sleep(0.05)
-
-
-def asked(balancer: Balancer, path: str) -> bytes:
-    """The answer of the admin socket."""
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(10)
-        sock.connect(str(balancer.socket))
-        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
-        return b"".join(iter(lambda: sock.recv(65536), b""))
-
-
 def eject(balancer: Balancer, backend: Backend) -> None:
     backend.kill()
 
@@ -110,12 +101,12 @@ def test_nobody_notices_an_upgrade_and_nothing_is_forgotten(tmp_path: Path) -> N
             assert balancer.readyz() == 200
             assert balancer.cli("upgrade").returncode == 0
             assert supervisor(balancer) not in {first.pid, second}
-            wait_for(lambda: them.failures or them.downloaded >= 20_000_000)
-            time.sleep(1)
+            them.finish_download()
+            # Every kept connection has moved on.
+            wait_for(
+                lambda: them.failures or (them.told >= 24 and min(them.answers, them.visits) > 100)
+            )
         assert them.failures == []
-        assert them.answers > 100
-        assert them.visits > 100
-        assert them.told >= 24, "every kept connection has moved on"
         assert first.wait(20) == 0
         was, now = rows(before), rows(after)
         assert now[backends[0].address]["admin"] == "draining"
@@ -159,38 +150,31 @@ def test_usr2_upgrades_and_the_service_manager_is_told(tmp_path: Path) -> None:
 def test_a_stop_is_for_those_too_who_have_handed_over(tmp_path: Path) -> None:
     """They have no limit of their own; the one who serves passes the word on, over two steps."""
     top = 'workers = 1\nshutdown_timeout = "1s"'
-    with running(tmp_path, 1, top=top) as (balancer, _):
-        sockets = []
+    with running(tmp_path, 1, top=top) as (balancer, _), contextlib.ExitStack() as clients:
         for _ in range(2):
-            sockets.append(socket.create_connection(("127.0.0.1", balancer.port)))
-            sockets[-1].sendall(b"GET /slow?s=60 HTTP/1.1\r\nHost: a\r\n\r\n")
-            time.sleep(0.3)
+            clients.enter_context(balancer.asked_slowly())
             assert balancer.cli("upgrade").returncode == 0
-        time.sleep(0.5)
-        assert len(processes_of(tmp_path)) == 6, (
-            "two who wait for their clients, and one who serves"
-        )
+        # Two who wait for their clients, and one who serves.
+        wait_for(lambda: len(processes_of(tmp_path)) == 6)
         assert balancer.cli("stop").returncode == 0
-        wait_for(lambda: not processes_of(tmp_path), 10)
-        for sock in sockets:
-            sock.close()
+        wait_for(lambda: not processes_of(tmp_path))
 
 
 def test_a_program_whose_files_are_gone_hands_over_and_imports_nothing(
     installed: Installation,
 ) -> None:
     """Neither the supervisor nor its workers look for a module after they have begun to serve."""
+    installed.note_imports()
     with serving(installed, top="workers = 2") as (balancer, backends):
         old, script = set(processes_of(installed.folder)), installed.script.read_text()
         with clients(balancer.port, size=20_000_000) as them:
-            time.sleep(2.5)  # what logs are written with comes a second after the start
-            installed.note_imports()
+            installed.forget_what_was_loaded(old)
             shutil.rmtree(installed.folder / "first")
             assert balancer.cli("drain", "web", backends[0].address).returncode == 0
             assert balancer.cli("events").returncode == 0
             running_on = f"/v1/pools/web/backends/{backends[0].address}/running"
             for path in ("/v1/config", "/v1/status", "/metrics", "/readyz", running_on):
-                assert b" 200 OK" in asked(balancer, path), path
+                assert b" 200 OK" in balancer.asked(path), path
             assert balancer.cli("reload").returncode == 0
             installed.write_script("#!/bin/sh\nexit 1\n")
             assert balancer.cli("upgrade").returncode == 1
@@ -200,7 +184,7 @@ def test_a_program_whose_files_are_gone_hands_over_and_imports_nothing(
             assert done.returncode == 0, done.stderr
             assert "(version 9.9) serves now" in done.stdout
             assert status(balancer)["version"] == "9.9"
-            wait_for(lambda: them.failures or them.downloaded >= 20_000_000)
+            them.finish_download()
         assert them.failures == []
         assert balancer.process.wait(20) == 0
         assert installed.imports_of(old) == []
@@ -279,8 +263,8 @@ def test_a_stop_during_an_upgrade_leaves_nobody_behind(installed: Installation) 
         balancer.process.send_signal(signal.SIGUSR2)
         wait_for(lambda: len(processes_of(installed.folder)) > there + 1)
         balancer.process.send_signal(signal.SIGTERM)
-        assert balancer.process.wait(10) == 0
-        wait_for(lambda: not processes_of(installed.folder), 5)
+        assert balancer.process.wait(20) == 0
+        wait_for(lambda: not processes_of(installed.folder))
         assert "this process ends, as it was told to" in balancer.log()
         assert "goes on as before" not in balancer.log()
 

@@ -45,7 +45,10 @@ def exchange(number: int, path: str = "/big", age_s: float = 12.0) -> dict[str, 
 
 
 class FakeControl:
-    """A `Control` with one pool, `web`; its fields are for the test to set."""
+    """A `Control` with one pool, `web`; its fields are for the test to set.
+
+    `looks`: how often somebody wanted to know of events, or what runs.
+    """
 
     def __init__(self) -> None:
         self.log = EventLog(wall=lambda: 0.0)
@@ -59,9 +62,11 @@ class FakeControl:
         self.stopped: bool | None = None
         self.wrong_with_file = ""
         self.upgrade_fails = False
+        self.looks = 0
 
     @property
     def events(self) -> EventLog:
+        self.looks += 1
         return self.log
 
     def status(self, pool: str | None) -> Mapping[str, object]:
@@ -87,6 +92,7 @@ class FakeControl:
         return 'workers = "auto"\n'
 
     async def running(self, pool: str, address: str) -> Sequence[Mapping[str, object]]:
+        self.looks += 1
         return self.in_flight.get(address, [])
 
     def readiness(self) -> tuple[bool, list[str]]:

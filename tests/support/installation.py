@@ -76,6 +76,17 @@ class Installation:
         """From now on every import is noted."""
         (self.folder / "serving").touch()
 
+    def forget_what_was_loaded(self, pids: set[int]) -> None:
+        """Return when each has what logs are written with, which comes late, and has been quiet since."""
+        before, end = [""], time.monotonic() + 30
+        while (now := self.imports_of(pids)) != before or not all(
+            f"{pid} structlog" in now for pid in pids
+        ):
+            assert time.monotonic() < end, "they never end to import"
+            before = now
+            time.sleep(0.7)
+        (self.folder / "imports").unlink()
+
     def imports_of(self, pids: set[int]) -> list[str]:
         """What these processes have imported since."""
         with suppress(FileNotFoundError):

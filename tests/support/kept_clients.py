@@ -12,6 +12,8 @@ from contextlib import contextmanager
 
 import trio
 
+from tests.support.real_balancer import wait_for
+
 ANSWER_S_MAX = 20.0
 PIECE = 64 * 1024
 
@@ -19,8 +21,9 @@ PIECE = 64 * 1024
 class Clients:
     """What they saw. `times`: of each visit, from the connect to the answer. `told`: how often a connection was ended by `Connection: close`."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, size: int) -> None:
         self.port = port
+        self.size = size
         self.answers = 0
         self.visits = 0
         self.times: list[float] = []
@@ -28,6 +31,7 @@ class Clients:
         self.downloaded = 0
         self.failures: list[str] = []
         self._stopping = threading.Event()
+        self._hurrying = threading.Event()
 
     # ---- one client each
 
@@ -50,8 +54,9 @@ class Clients:
         self.visits += 1
         self.times.append(trio.current_time() - began)
 
-    async def download(self, size: int, bytes_per_s: int) -> None:
-        """One long answer, read no faster than that."""
+    async def download(self) -> None:
+        """One long answer, read slowly until the rest of it is wanted."""
+        size, bytes_per_s = self.size, self.size // 60
         async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
             await stream.send_all(f"GET /bytes?n={size} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
             head, rest = await _head(stream)
@@ -62,7 +67,8 @@ class Clients:
                 if not data:
                     raise ConnectionError(f"ended after {self.downloaded} of {size} bytes")
                 self.downloaded += len(data)
-                await trio.sleep(len(data) / bytes_per_s)
+                if not self._hurrying.is_set():
+                    await trio.sleep(len(data) / bytes_per_s)
 
     async def _get(self, stream: trio.SocketStream, path: str) -> bool:
         """Whether the other side will close."""
@@ -80,14 +86,14 @@ class Clients:
 
     # ---- all of them
 
-    async def run(self, kept: int, visits_per_s: int, size: int, thinks_s: Sequence[float]) -> None:
+    async def run(self, kept: int, visits_per_s: int, thinks_s: Sequence[float]) -> None:
         rng = random.Random(1)
         async with trio.open_nursery() as nursery:
             for number in range(kept):
                 think_s = thinks_s[number % len(thinks_s)]
                 nursery.start_soon(self._judged, f"kept {number}", self.keep_asking, think_s, rng)
-            if size:
-                nursery.start_soon(self._judged, "download", self.download, size, size // 5)
+            if self.size:
+                nursery.start_soon(self._judged, "download", self.download)
             while not self._stopping.is_set():
                 nursery.start_soon(self._judged, "visit", self.visit)
                 await trio.sleep(1 / visits_per_s)
@@ -97,6 +103,11 @@ class Clients:
             await client(*given)
         except (OSError, ValueError, trio.BrokenResourceError, trio.TooSlowError) as exc:
             self.failures.append(f"{name}: {exc!r}")
+
+    def finish_download(self) -> None:
+        """Let it come as fast as it can, which takes a minute otherwise; a failure ends it as well."""
+        self._hurrying.set()
+        wait_for(lambda: self.failures or self.downloaded >= self.size)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -113,10 +124,11 @@ def clients(
 ) -> Iterator[Clients]:
     """Clients without pause for the time of the block.
 
-    `thinks_s`: how long kept ones rest between two requests, half as much more or less.
+    `size`: of a download that goes on beside them. `thinks_s`: how long kept ones rest between two
+    requests, half as much more or less.
     """
-    them = Clients(port)
-    thread = threading.Thread(target=trio.run, args=(them.run, kept, visits_per_s, size, thinks_s))
+    them = Clients(port, size)
+    thread = threading.Thread(target=trio.run, args=(them.run, kept, visits_per_s, thinks_s))
     thread.start()
     try:
         yield them

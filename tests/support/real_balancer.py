@@ -1,11 +1,13 @@
 """Real processes on loopback: demo backends and a balancer, each ended with the test."""
 
 import contextlib
+import itertools
 import json
 import os
 import random
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -17,12 +19,15 @@ from typing import Any, Protocol
 ROOT = Path(__file__).resolve().parents[2]
 # How long a process may take to come up on a loaded machine.
 START_S = 30.0
+# Below those that outgoing connections are given (ip(7)). In turn, from anywhere: whoever is told of
+# two that he binds later must not be told of one twice.
+_PORTS = itertools.islice(itertools.cycle(range(12_000, 32_000)), random.randrange(20_000), None)
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and that no outgoing connection is given (ip(7))."""
+    """A port that nobody listens on, and that nobody else here is told of."""
     while True:
-        port = random.randrange(12_000, 32_000)
+        port = next(_PORTS)
         with socket.socket() as sock:
             try:
                 sock.bind(("127.0.0.1", port))
@@ -39,6 +44,12 @@ def wait_until_listening(port: int, process: "subprocess.Popen[bytes]") -> None:
             return
         time.sleep(0.02)
     raise AssertionError(f"nothing listens on port {port}")
+
+
+def whole_lines(path: Path) -> bytes:
+    """What a file holds, without the end of a line that is being written."""
+    data = path.read_bytes()
+    return data[: data.rfind(b"\n") + 1]
 
 
 def processes_of(place: Path) -> dict[int, str]:
@@ -128,7 +139,7 @@ backends = [{addresses}]
             time.sleep(0.05)
 
     def log(self) -> str:
-        return (self.folder / "log").read_text()
+        return whole_lines(self.folder / "log").decode()
 
     def readyz(self) -> int:
         with (
@@ -169,7 +180,30 @@ backends = [{addresses}]
         return {row["worker"]: row["pid"] for row in self.workers() if row["state"] == "serving"}
 
     def access_lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.access.read_bytes().splitlines()]
+        return [json.loads(line) for line in whole_lines(self.access).splitlines()]
+
+    def in_flight(self) -> int:
+        """How many attempts run on the backends of the pool."""
+        body = json.loads(self.asked("/v1/status").partition(b"\r\n\r\n")[2])
+        return sum(int(row["in_flight"]) for row in body["pools"]["web"]["backends"])
+
+    @contextlib.contextmanager
+    def asked_slowly(self, count: int = 1) -> Iterator[list[socket.socket]]:
+        """So many clients whose answer takes a minute, and whose requests have reached a backend.
+
+        They are gone at the end.
+        """
+        with contextlib.ExitStack() as stack:
+            clients, before = [], self.in_flight()
+            for _ in range(count):
+                client = stack.enter_context(socket.create_connection(("127.0.0.1", self.port)))
+                client.sendall(b"GET /slow?s=60 HTTP/1.1\r\nHost: a\r\n\r\n")
+                clients.append(client)
+            wait_for(lambda: self.in_flight() == before + count)
+            yield clients
+            for client in clients:
+                if client.fileno() >= 0:
+                    reset(client)
 
     def resident_kib(self) -> int:
         """Memory that the process holds now."""
@@ -211,6 +245,12 @@ def running(
         balancer = Balancer(folder, started, **given)
         stack.callback(balancer.end)
         yield balancer, started
+
+
+def reset(client: socket.socket) -> None:
+    """Be gone at once: one who only closes may still be waiting for his answer."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
 
 
 def wait_for(what: Callable[[], object], within_s: float = 20.0) -> None:
