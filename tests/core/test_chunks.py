@@ -72,17 +72,21 @@ def test_streams_that_two_readers_could_read_differently(stream: bytes) -> None:
 
 
 def test_no_size_line_takes_long() -> None:
-    """At most a kilobyte each, but thousands a second."""
-    began = time.process_time()
-    for line in (
-        b'1;a="' + b"\\a" * 500,
-        b"1;a" + b" \t" * 500,
-        b"1" + b";a" * 500 + b" ",
-        b'1;a="' + b" " * 1000,
-    ):
-        with pytest.raises(BadMessage):
-            read(line + b"\r\n")
-    assert time.process_time() - began < 0.05
+    """At most a kilobyte each, but thousands a second. Some other work may come between, once or twice."""
+
+    def spent() -> float:
+        began = time.process_time()
+        for line in (
+            b'1;a="' + b"\\a" * 500,
+            b"1;a" + b" \t" * 500,
+            b"1" + b";a" * 500 + b" ",
+            b'1;a="' + b" " * 1000,
+        ):
+            with pytest.raises(BadMessage):
+                read(line + b"\r\n")
+        return time.process_time() - began
+
+    assert min(spent() for _ in range(5)) < 0.05
 
 
 def test_a_size_line_is_bounded_before_its_end_is_there() -> None:

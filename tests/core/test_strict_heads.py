@@ -267,12 +267,19 @@ HOSTILE = {
 
 @pytest.mark.parametrize("lines", HOSTILE.values(), ids=HOSTILE)
 def test_no_head_takes_long(lines: bytes) -> None:
-    """Under a millisecond each; what is quadratic would take seconds for these."""
-    began = time.process_time()
-    for before in (b"GET / HTTP/1.1\r\n", b"GET /" + b"a" * FILL + b" HTTP/1.1\r\nHost: a\r\n"):
-        plain_request(before + lines + b"\r\n\r\n", 2 * LIMIT)
-        plain_request(before + lines, 2 * LIMIT)
-    for before in (b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 " + b"a" * FILL + b"\r\n"):
-        plain_response(before + lines + b"\r\n\r\n", "GET", 2 * LIMIT)
-        plain_response(before + lines, "GET", 2 * LIMIT)
-    assert time.process_time() - began < 0.1
+    """Under a millisecond each; what is quadratic would take seconds for these.
+
+    Some other work may come between, once or twice.
+    """
+
+    def spent() -> float:
+        began = time.process_time()
+        for before in (b"GET / HTTP/1.1\r\n", b"GET /" + b"a" * FILL + b" HTTP/1.1\r\nHost: a\r\n"):
+            plain_request(before + lines + b"\r\n\r\n", 2 * LIMIT)
+            plain_request(before + lines, 2 * LIMIT)
+        for before in (b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 " + b"a" * FILL + b"\r\n"):
+            plain_response(before + lines + b"\r\n\r\n", "GET", 2 * LIMIT)
+            plain_response(before + lines, "GET", 2 * LIMIT)
+        return time.process_time() - began
+
+    assert min(spent() for _ in range(5)) < 0.1

@@ -14,8 +14,9 @@ from balancer.admin import server
 from tests.support.admin_instance import AdminInstance, admin_instance
 from tests.support.fake_control import A
 
-# An answer takes a millisecond; the rest is for a loaded machine.
-SOON_S = 2.0
+# An answer takes a millisecond; the rest is for a loaded machine. Whoever waited for one of the crowd
+# would wait for ten seconds at least.
+SOON_S = 8.0
 CROWD = 300
 ASK = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -42,12 +42,6 @@ def meanwhile(function: Callable[[], object]) -> Iterator[None]:
         thread.join()
 
 
-def looked_at(instance: AdminInstance, times: int = 1) -> None:
-    """Return when somebody has looked so often from now on."""
-    enough = instance.control.looks + times
-    wait_for(lambda: instance.control.looks >= enough)
-
-
 def test_help_lists_every_command_without_loading_it_and_says_the_same() -> None:
     text = CliRunner().invoke(main, ["--help"]).output
     for name, command in COMMANDS.items():
@@ -258,7 +252,9 @@ def test_drain_wait_shows_what_runs_and_returns_with_the_last(instance: AdminIns
 
     def end_one_by_one() -> None:
         for _ in range(2):
-            looked_at(instance, 2)  # the first of them has seen it whole
+            # The first look that begins from now on has seen it whole when the second one begins.
+            enough = instance.control.looks + 2
+            wait_for(lambda enough=enough: instance.control.looks >= enough)  # type: ignore[misc]
             running.pop()
 
     with meanwhile(end_one_by_one):
@@ -287,7 +283,7 @@ def test_a_drain_that_somebody_undoes_is_no_endless_wait(instance: AdminInstance
     instance.control.in_flight[A] = [exchange(1)]
 
     def undo() -> None:
-        looked_at(instance)
+        wait_for(lambda: instance.control.looks)
         instance.control.rows[A].update(admin="ready")
 
     with meanwhile(undo):
@@ -300,7 +296,7 @@ def test_an_instance_that_goes_during_a_wait_is_told(instance: AdminInstance) ->
     instance.control.in_flight[A] = [exchange(1)]
 
     def go() -> None:
-        looked_at(instance)
+        wait_for(lambda: instance.control.looks)
         instance.end()
 
     with meanwhile(go):
@@ -388,7 +384,7 @@ def test_following_shows_the_past_and_the_new_and_ends_with_3(instance: AdminIns
     instance.do(lambda: log.add("instance.started", cause="run edge.toml"))
 
     def change_and_end() -> None:
-        looked_at(instance)
+        wait_for(lambda: instance.control.looks >= 2)  # at the past, and for what is new
         instance.do(lambda: log.add("instance.stopping", cause="signal TERM"))
         for _ in range(10):
             instance.do(lambda: None)  # steps enough to send it
