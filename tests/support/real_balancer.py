@@ -206,9 +206,10 @@ backends = [{addresses}]
                     reset(client)
 
     def resident_kib(self) -> int:
-        """Memory that the process holds now."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0])
+        """Memory that the supervisor and its workers hold now, each for itself."""
+        pids = (self.process.pid, *self.pids().values())
+        texts = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
+        return sum(int(text.split("RssAnon:")[1].split()[0]) for text in texts)
 
     def end(self) -> None:
         if self.process.poll() is None:
