@@ -17,6 +17,7 @@ ADDRESS_CHARS_MAX = 320  # a name, a port, and room for mistakes; beyond it no m
 UNIX_BYTES_MAX = 107  # sockaddr_un.sun_path of Linux, without its closing zero
 
 _UNIX = "unix:"
+_ALL = frozenset({"0.0.0.0", "::"})  # noqa: S104 - of each family
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 # Underscores are no host names by RFC 952, but container networks are full of them.
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\.?")
@@ -48,6 +49,14 @@ class Address(NamedTuple):
         if self.path is not None:
             return _UNIX + self.path
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def overlap(one: Address, other: Address) -> bool:
+    """Whether one of two places to listen at is all addresses of a family, the other among them."""
+    ours, theirs = _as_ip(one.host), _as_ip(other.host)
+    if ours is None or theirs is None or one.port != other.port:
+        return False
+    return (":" in ours) is (":" in theirs) and not _ALL.isdisjoint((ours, theirs))
 
 
 def why_no_socket_path(text: str) -> str | None:

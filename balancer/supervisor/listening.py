@@ -5,7 +5,7 @@ They stay open here for as long as the instance lives, so that no worker's end l
 
 from collections.abc import Collection, Iterable, Mapping
 
-from balancer.core.address import parse_address
+from balancer.core.address import overlap, parse_address
 from balancer.supervisor.listeners import check_free, open_listener
 from balancer.wire.network import Network, Sock
 from balancer.worker.messages import SHARED, SocketKey
@@ -39,7 +39,8 @@ class Listening:
             for bind in binds:
                 missing = [key for key in self._keys(bind, slots) if key not in self.sockets]
                 if missing and not self.slots_of(bind):
-                    check_free(self._network, bind)
+                    if not self._beside_ours(bind):
+                        check_free(self._network, bind)
                     self.in_order.add(bind)
                 for key in missing:
                     self.sockets[key] = open_listener(
@@ -76,6 +77,11 @@ class Listening:
     def slots_of(self, bind: str) -> list[int]:
         """Whose sockets there are at this place."""
         return [key.slot for key in self.sockets if key.bind == bind]
+
+    def _beside_ours(self, bind: str) -> bool:
+        """Whether we listen at a part of this place already, or at one that it is a part of."""
+        place = parse_address(bind, any_port=True)
+        return any(overlap(place, parse_address(key.bind, any_port=True)) for key in self.sockets)
 
     def _exact(self, bind: str) -> str:
         """The place to bind to: where any port would do, the one that the first socket was given."""

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.core.address import Address, AddressError, parse_address, why_no_socket_path
+from balancer.core.address import (
+    Address,
+    AddressError,
+    overlap,
+    parse_address,
+    why_no_socket_path,
+)
 
 # fmt: off
 CANONICAL = [
@@ -155,3 +161,22 @@ def test_a_socket_path_is_written_without_unix(text: str) -> None:
 @pytest.mark.parametrize("text", ["/run/x.sock", "x.sock", "./a:1", "/run/a:1", "a:b", ""])
 def test_a_path_is_a_place_for_the_admin_api(text: str) -> None:
     assert why_no_socket_path(text) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "overlaps"),
+    [
+        ("127.0.0.1:80", "0.0.0.0:80", True),
+        ("[::1]:80", "[::]:80", True),
+        ("127.0.0.1:80", "0.0.0.0:81", False),
+        ("127.0.0.1:80", "127.0.0.2:80", False),
+        ("127.0.0.1:80", "[::]:80", False),
+        ("localhost:80", "0.0.0.0:80", False),
+        ("unix:/run/x.sock", "0.0.0.0:80", False),
+    ],
+)
+def test_all_addresses_of_a_family_overlap_each_of_them(
+    one: str, other: str, overlaps: bool
+) -> None:
+    places = parse_address(one), parse_address(other)
+    assert overlap(*places) is overlap(*reversed(places)) is overlaps

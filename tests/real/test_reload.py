@@ -240,6 +240,22 @@ def test_a_listener_comes_and_goes_with_its_connections_served(edge: Edge) -> No
         assert fresh.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
+def test_a_listener_widens_to_all_addresses_and_narrows_again_at_the_same_port(edge: Edge) -> None:
+    edge.write(0)
+    narrow = edge.config.read_text()
+    one = f'"127.0.0.1:{edge.port}"'
+    for place, elsewhere in ((f'"0.0.0.0:{edge.port}"', True), (one, False)):
+        edge.config.write_text(narrow.replace(one, place))
+        done = edge.cli("reload")
+        assert (done.returncode, done.stderr) == (0, "")
+        for host in ("127.0.0.1", *(["127.0.0.2"] if elsewhere else [])):
+            with socket.create_connection((host, edge.port), 5) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert client.recv(12) == b"HTTP/1.1 200"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", edge.port), 5)
+
+
 def test_hup_reloads_and_a_file_with_errors_changes_nothing(edge: Edge) -> None:
     good = edge.config.read_text()
     edge.config.write_text(good.replace("workers = 2", 'workers = "many"\nfoo = 1'))
