@@ -21,6 +21,13 @@ class NotApplied(Exception):
     """A valid command that could not be carried out; nothing has changed. str() says why."""
 
 
+class HandedOver(NotApplied):
+    """A command that came too late for this process."""
+
+    def __init__(self) -> None:
+        super().__init__("another process has taken over; ask again, and it will answer")
+
+
 class Events(Protocol):
     """The log of changes as the API reads it; every item is a JSON-able mapping."""
 

@@ -19,6 +19,7 @@ from balancer.supervisor.certificates import Certificates
 from balancer.supervisor.effective import toml_in_force
 from balancer.supervisor.ending import Ending, Haste
 from balancer.supervisor.events import EventLog
+from balancer.supervisor.notify import Notifier
 from balancer.supervisor.orders import Orders, backend_named, check_removable
 from balancer.supervisor.pools import Pools
 from balancer.supervisor.reloading import Reloading
@@ -43,6 +44,7 @@ class Parts:
     board: Board
     ending: Ending
     accepting: trio.Event
+    notifier: Notifier
     upgrade: Callable[[], Awaitable[Done]]
     passed_on: Callable[[], bool]
     wall: Callable[[], float]
@@ -111,7 +113,7 @@ class Desk:
     async def reload(self) -> Done:
         # Before that, no worker could take in who waits at a listener that is to go.
         await self._parts.accepting.wait()
-        return await self._parts.reloading.reload()
+        return await self._parts.notifier.tell_of(self._parts.reloading.reload)
 
     async def upgrade(self) -> Done:
         await self._parts.accepting.wait()

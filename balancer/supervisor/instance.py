@@ -103,6 +103,7 @@ class Instance:
             board=around.crew.board,
             ending=self.ending,
             accepting=self.accepting,
+            notifier=around.notifier,
             wall=around.wall,
         )
 
@@ -272,6 +273,8 @@ class Instance:
         assert self._around.outside is not None
         self.passed_on = True
         self._around.outside.leave()
+        # The other one says so, too; but before we end the manager must have heard of it.
+        self._around.notifier.main_pid(pid)
         self.events.add(EventKind.INSTANCE_HANDED_OVER, cause=f"process {pid} has taken over")
         self.fleet.workers.pass_on()
         self._probing.cancel()

@@ -8,8 +8,11 @@ needs a compiler. Without a service manager every call does nothing.
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+
+from balancer.admin.control import Done, NotApplied
+from balancer.core.ledger import Refused
 
 # A manager that does not read its socket must not hold the loop; what it misses then is a word.
 SEND_S_MAX = 0.2
@@ -26,20 +29,45 @@ class Notifier:
     def __init__(self, env: Mapping[str, str], *, pid: int) -> None:
         self._address = _address_of(env.get("NOTIFY_SOCKET", ""))
         self._pid = pid
+        self._reloads = 0
+        self._leaving = False
         self.watchdog_s = _watchdog_of(env, pid)
 
     def ready(self, status: str, *, took_over: bool = False) -> None:
-        """Up, or done with a reload that succeeded or not; `took_over`: this is the process now."""
+        """Up; `took_over`: this is the process now."""
         self._send("READY=1", _status(status), *([f"MAINPID={self._pid}"] if took_over else []))
 
-    def reloading(self) -> None:
-        """A reload begins; `ready` ends it."""
+    async def tell_of(self, reload: Callable[[], Awaitable[Done]]) -> Done:
+        """Have a reload carried out, and tell that it begins and how it ends, whoever asked for it."""
+        self._reloading()
+        outcome = "a reload was given up"
+        try:
+            done = await reload()
+            outcome = done.message
+            return done
+        except (NotApplied, Refused) as exc:
+            outcome = f"reload refused: {exc}"
+            raise
+        finally:
+            self._reloaded(f"serving; {outcome}")
+
+    def _reloading(self) -> None:
+        self._reloads += 1
+        if self._leaving:
+            return
         # The manager compares this with the time of its own request, by the same clock.
         now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send("RELOADING=1", f"MONOTONIC_USEC={now_us}", _status("reloading"))
 
+    def _reloaded(self, status: str) -> None:
+        self._reloads -= 1
+        # With several under way, the manager would take the end of one for that of its own.
+        if not (self._reloads or self._leaving):
+            self._send("READY=1", _status(status))
+
     def stopping(self, status: str) -> None:
         """The end begins; how long it may take is in the unit (TimeoutStopSec)."""
+        self._leaving = True
         self._send("STOPPING=1", _status(status))
 
     def status(self, status: str) -> None:
@@ -47,7 +75,8 @@ class Notifier:
         self._send(_status(status))
 
     def main_pid(self, pid: int) -> None:
-        """Another process is the main one from now on."""
+        """Another process is the main one from now on, and tells what there is to tell."""
+        self._leaving = True
         self._send(f"MAINPID={pid}")
 
     def failed(self, status: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
-from balancer.admin.control import Done, NotApplied
+from balancer.admin.control import Done, HandedOver, NotApplied
 from balancer.core.address import AddressError, parse_address
 from balancer.core.backend import BackendId
 from balancer.core.ledger import Applied, Ledger, LedgerEntry, Refused
@@ -37,7 +37,7 @@ class Orders:
         self._events = events
         self._log = get_logger()
         self._one_at_a_time = trio.Lock()
-        self._passed_on = False
+        self.passed_on = False
 
     async def give(
         self, backend: BackendId, order: Callable[[Ledger], tuple[Ledger, Applied]]
@@ -80,7 +80,7 @@ class Orders:
         async with self._one_at_a_time:
             self._check_ours()
             await take(self.document(self.ledger))
-            self._passed_on = True
+            self.passed_on = True
 
     def renew(self, file: Mapping[str, Mapping[str, int]], document: Mapping[str, object]) -> None:
         """Go by a later state document, that somebody else has kept up to now."""
@@ -88,8 +88,8 @@ class Orders:
         self._pools.renew(self.ledger, pools_of(document))
 
     def _check_ours(self) -> None:
-        if self._passed_on:
-            raise NotApplied("another process has taken over; ask again, and it will answer")
+        if self.passed_on:
+            raise HandedOver
 
     def document(self, ledger: Ledger) -> dict[str, object]:
         """What a restart needs, as it is now."""
@@ -112,7 +112,7 @@ class Orders:
 
     async def _save_quietly(self) -> bool:
         async with self._one_at_a_time:
-            if self._passed_on:
+            if self.passed_on:
                 return True
             try:
                 await self._save(self.ledger)

@@ -51,6 +51,7 @@ from balancer.supervisor.state_file import (
 from balancer.supervisor.successor import command_of_this_process
 from balancer.supervisor.surroundings import Surroundings
 from balancer.supervisor.takeover import Orphans, gather, orphans_are_left
+from balancer.telemetry.journal import leads_to_journal
 from balancer.telemetry.line_sink import FileSink, is_unread, open_place
 from balancer.telemetry.logs import configure, get_logger
 from balancer.wire.network import KernelNetwork
@@ -168,10 +169,10 @@ async def _main(given: _Given, found: _Found, logs: FileSink) -> None:
         async with trio.open_nursery() as writing:
             writing.start_soon(logs.run)
             orphans = await _orphans(found) if found.orphans_left else None
-            instance = _instance(given, found, orphans)
             notifier = Notifier(os.environ, pid=os.getpid())
+            instance = _instance(given, found, orphans, notifier)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(obey, signals, instance, logs, notifier)
+                nursery.start_soon(obey, signals, instance, logs)
                 nursery.start_soon(keep_manager_informed, notifier, instance)
                 nursery.start_soon(_write_as_settings_say, instance, logs)
                 await instance.run()
@@ -189,7 +190,9 @@ async def _orphans(found: _Found) -> Orphans | None:
     return orphans
 
 
-def _instance(given: _Given, found: _Found, orphans: Orphans | None) -> Instance:
+def _instance(
+    given: _Given, found: _Found, orphans: Orphans | None, notifier: Notifier
+) -> Instance:
     network = KernelNetwork()
     heritage, premises = found.heritage, found.premises
     sockets = {SocketKey(bind, SHARED): number for bind, number in found.activated.items()}
@@ -216,6 +219,7 @@ def _instance(given: _Given, found: _Found, orphans: Orphans | None) -> Instance
         outside=premises,
         heritage=heritage,
         certificates=found.certificates,
+        notifier=notifier,
     )
     return Instance(given.settings, around)
 
@@ -265,7 +269,8 @@ def _log_plan(settings: Settings) -> LogPlan:
 
 
 def _configure_logs(plan: LogPlan, sink: FileSink) -> None:
-    configure(sink, json=plan.json, level=plan.level, colours=plan.colours)
+    journal = leads_to_journal(os.environ, 2)
+    configure(sink, json=plan.json, level=plan.level, colours=plan.colours, journal=journal)
 
 
 def _raise_descriptor_limit() -> None:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import trio
 
-from balancer.admin.control import Done, NotApplied
+from balancer.admin.control import Done, HandedOver, NotApplied
 from balancer.config.errors import ConfigErrors
 from balancer.config.load import ParsedConfig
 from balancer.config.settings import Settings
@@ -93,6 +93,8 @@ class Reloading:
         carried out. Either way nothing has changed.
         """
         async with self.one_at_a_time:
+            if self._orders.passed_on:
+                raise HandedOver
             try:
                 return await self._reload()
             except (Refused, NotApplied) as exc:

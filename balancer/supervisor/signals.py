@@ -5,10 +5,11 @@ Decides which signal asks for what. A refusal is told to the log alone: nobody w
 
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import trio
 
-from balancer.admin.control import Done, NotApplied
+from balancer.admin.control import Done, HandedOver, NotApplied
 from balancer.core.ledger import Refused
 from balancer.supervisor.instance import Instance
 from balancer.supervisor.notify import Notifier
@@ -26,9 +27,7 @@ SIGNALS = (
 _log = get_logger()
 
 
-async def obey(
-    signals: AsyncIterator[int], instance: Instance, logs: FileSink, notifier: Notifier
-) -> None:
+async def obey(signals: AsyncIterator[int], instance: Instance, logs: FileSink) -> None:
     """TERM and INT drain, one more stops now; QUIT drains without limit; USR1 reopens logs."""
     async with trio.open_nursery() as nursery:
         async for number in signals:
@@ -37,7 +36,7 @@ async def obey(
                     logs.reopen()
                     instance.fleet.reopen_logs()
                 case signal.SIGHUP:
-                    nursery.start_soon(_reload, instance, notifier)
+                    nursery.start_soon(_ask_for, "reload", partial(_reload, instance))
                 case signal.SIGUSR2:
                     nursery.start_soon(_ask_for, "upgrade", instance.desk.upgrade)
                 case signal.SIGQUIT:
@@ -46,21 +45,23 @@ async def obey(
                     instance.stop_sooner()
 
 
-async def _reload(instance: Instance, notifier: Notifier) -> None:
-    """Reload, and tell the service manager of it, which waits for the end of what it asked for."""
-    notifier.reloading()
-    notifier.ready(f"serving; {await _ask_for('reload', instance.desk.reload)}")
+async def _reload(instance: Instance) -> Done:
+    """Reload, or have the process do so that has taken over: a HUP is meant for whoever serves."""
+    try:
+        return await instance.desk.reload()
+    except HandedOver:
+        heir = instance.succession.signal_heir(signal.SIGHUP)
+        return Done(changed=False, message=f"passed on to process {heir}, which serves now")
 
 
-async def _ask_for(what: str, order: Callable[[], Awaitable[Done]]) -> str:
-    """Do what a signal asks; how it went, in words that the log is told too."""
+async def _ask_for(what: str, order: Callable[[], Awaitable[Done]]) -> None:
+    """Do what a signal asks, and tell how it went."""
     try:
         done = await order()
     except (NotApplied, Refused) as exc:
         _log.error(f"{what}.refused", because=str(exc))
-        return f"{what} refused: {exc}"
-    _log.info(f"{what}.done", because=done.message, laggards=list(done.laggards))
-    return done.message
+    else:
+        _log.info(f"{what}.done", because=done.message, laggards=list(done.laggards))
 
 
 async def keep_manager_informed(notifier: Notifier, instance: Instance) -> None:
@@ -76,8 +77,6 @@ async def keep_manager_informed(notifier: Notifier, instance: Instance) -> None:
         else:
             notifier.stopping("stopping")
     if instance.passed_on:
-        # The other one says so, too; but before we end the manager must have heard of it.
-        notifier.main_pid(await instance.succession.heir())
         await instance.succession.lost.wait()  # we are the parent who is told of its end
         notifier.failed("the main process has failed while the one before it still drains")
 

@@ -5,6 +5,7 @@ process serving as before. Until then orders, health and sockets are ours: the s
 of everything, and uses none. How it prepares is in `heritage`.
 """
 
+import signal
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Protocol
 
 import trio
 
-from balancer.admin.control import Done, NotApplied
+from balancer.admin.control import Done, HandedOver, NotApplied
 from balancer.supervisor.bequest import (
     Estate,
     Failed,
@@ -102,10 +103,10 @@ class Succession:
         self._handed_over = trio.Event()
         self._successor: Successor | None = None
 
-    async def heir(self) -> int:
-        """The process that has taken over, when one has."""
-        await self._handed_over.wait()
+    def signal_heir(self, number: int) -> int:
+        """Send it to the process that has taken over; its number."""
         assert self._successor is not None
+        self._successor.send_signal(number)
         return self._successor.pid
 
     async def watch(self) -> None:
@@ -128,6 +129,8 @@ class Succession:
         """
         affairs = self._affairs
         async with affairs.lock:
+            if self._handed_over.is_set():
+                raise HandedOver
             try:
                 return await self._upgrade()
             except NotApplied as exc:
@@ -195,7 +198,7 @@ class Succession:
             stopping = affairs.ending.asked.is_set()
             affairs.pass_on(successor.pid)
         if stopping:  # that was meant for whoever serves
-            successor.stop()
+            successor.send_signal(signal.SIGTERM)
         return word.version
 
     async def _until_prepared(self, successor: Successor, limit_s: float) -> Prepared:

@@ -85,9 +85,9 @@ class Successor:
         """Whether it has ended as one does that was told to."""
         return self._process.returncode == 0
 
-    def stop(self) -> None:
-        """Have it end as if its operator had told it to."""
-        self._process.terminate()
+    def send_signal(self, number: int) -> None:
+        """Send it; nothing where it has ended already."""
+        self._process.send_signal(number)
 
     async def end(self) -> None:
         """End it at once. Its workers end when they find us in its place."""

@@ -1,5 +1,6 @@
 """What an instance takes from outside: the seam between a process and a rehearsal."""
 
+import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from balancer.config.settings import Settings
 from balancer.supervisor.certificates import Source
 from balancer.supervisor.crew import Crew
 from balancer.supervisor.heritage import Heritage
+from balancer.supervisor.notify import Notifier
 from balancer.supervisor.reloading import Load
 from balancer.supervisor.rows import Elder
 from balancer.supervisor.state_file import StateStore
@@ -45,3 +47,4 @@ class Surroundings:
     outside: Outside | None = None
     heritage: Heritage | None = None
     certificates: Source = field(default_factory=Source)
+    notifier: Notifier = field(default_factory=lambda: Notifier({}, pid=os.getpid()))

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 import structlog
 
+from balancer.telemetry.journal import PRIORITY_OF
 from balancer.telemetry.line_sink import LineSink
 
 
@@ -27,7 +28,7 @@ class _SinkLogger:
     debug = info = warning = error = critical = exception = log = fatal = msg
 
 
-def set_up(sink: LineSink, *, json: bool, level: str, colours: bool) -> None:
+def set_up(sink: LineSink, *, json: bool, level: str, colours: bool, journal: bool) -> None:
     """Send every structlog line of this process to `sink`."""
     renderer: structlog.typing.Processor
     if json:
@@ -46,13 +47,23 @@ def set_up(sink: LineSink, *, json: bool, level: str, colours: bool) -> None:
     else:
         processors.append(_escaped)
     structlog.configure(
-        processors=[*processors, renderer],
+        processors=[*processors, _with_priority(renderer) if journal else renderer],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
         logger_factory=lambda *_: _SinkLogger(sink),
         cache_logger_on_first_use=False,
     )
+
+
+def _with_priority(render: structlog.typing.Processor) -> structlog.typing.Processor:
+    def rendered(
+        logger: object, method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.ProcessorReturnValue:
+        priority = PRIORITY_OF[event["level"]]
+        return f"{priority}{render(logger, method, event)!s}"
+
+    return rendered
 
 
 def _escaped(

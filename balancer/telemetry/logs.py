@@ -17,6 +17,7 @@ class _Choice:
     json: bool
     level: str
     colours: bool
+    journal: bool
 
 
 class _Structlog:
@@ -44,7 +45,13 @@ class _Structlog:
         from balancer.telemetry.log_lines import set_up  # noqa: PLC0415  # imports structlog
 
         if choice is not None:
-            set_up(choice.sink, json=choice.json, level=choice.level, colours=choice.colours)
+            set_up(
+                choice.sink,
+                json=choice.json,
+                level=choice.level,
+                colours=choice.colours,
+                journal=choice.journal,
+            )
 
 
 _structlog = _Structlog()
@@ -74,9 +81,11 @@ def get_logger() -> Logger:
     return Logger()
 
 
-def configure(sink: LineSink, *, json: bool, level: str, colours: bool) -> None:
-    """Send every line of this process to `sink`."""
-    _structlog.choose(_Choice(sink, json, level, colours))
+def configure(
+    sink: LineSink, *, json: bool, level: str, colours: bool, journal: bool = False
+) -> None:
+    """Send every line of this process to `sink`. `journal`: it leads to systemd's."""
+    _structlog.choose(_Choice(sink, json, level, colours, journal))
 
 
 def load() -> None:

@@ -8,6 +8,7 @@ from functools import partial
 import trio
 
 from balancer.telemetry.access_log import Render, render_console, render_json
+from balancer.telemetry.journal import leads_to_journal
 from balancer.telemetry.line_sink import FileSink
 from balancer.telemetry.logs import configure, get_logger, load
 from balancer.telemetry.record import ExchangeRecord
@@ -46,7 +47,13 @@ class FileLines:
         """Write as the plan says; a file that cannot be opened leaves the old one in use."""
         if plan == self._plan:
             return
-        configure(self._logs, json=plan.json, level=plan.level, colours=plan.colours)
+        configure(
+            self._logs,
+            json=plan.json,
+            level=plan.level,
+            colours=plan.colours,
+            journal=leads_to_journal(os.environ, 2),
+        )
         self._render = render_json if plan.access_json else render_console
         if self._plan is None or plan.access != self._plan.access:
             with suppress(OSError):

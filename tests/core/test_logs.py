@@ -1,12 +1,15 @@
 """structlog lines: one each for machines, readable for people, and without bytes that forge."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 
+from balancer.telemetry.journal import leads_to_journal
 from balancer.telemetry.line_sink import MemorySink
 from balancer.telemetry.logs import configure, get_logger
 
@@ -118,3 +121,22 @@ def test_a_text_that_is_no_unicode_is_written_all_the_same(sink: MemorySink) -> 
     configure(sink, json=False, level="info", colours=False)
     get_logger().info("x", path="\udc80")
     assert b"udc80" in sink.lines[0]
+
+
+@pytest.mark.parametrize("json", [True, False])
+def test_the_journal_is_told_how_much_a_line_matters(sink: MemorySink, json: bool) -> None:
+    configure(sink, json=json, level="debug", colours=False, journal=True)
+    log = get_logger()
+    for name in ("debug", "info", "warning", "error"):
+        getattr(log, name)("x")
+    log.exception("x", exc_info=crash())
+    assert [line[:3] for line in sink.lines] == [b"<7>", b"<6>", b"<4>", b"<3>", b"<3>"]
+
+
+def test_what_leads_to_the_journal_is_what_the_manager_says(tmp_path: Path) -> None:
+    with (tmp_path / "journal").open("wb") as journal, (tmp_path / "log").open("wb") as log:
+        place = os.fstat(journal.fileno())
+        env = {"JOURNAL_STREAM": f"{place.st_dev}:{place.st_ino}"}
+        assert leads_to_journal(env, journal.fileno())
+        assert not leads_to_journal(env, log.fileno())
+        assert not leads_to_journal({}, journal.fileno())

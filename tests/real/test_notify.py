@@ -1,16 +1,21 @@
 """What a service manager hears from us, and the sockets that it hands over."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
+from balancer.admin.control import Done
+from balancer.core.ledger import Refused
 from balancer.supervisor.activation import given_listeners
 from balancer.supervisor.notify import Notifier, environment_for_successor
 
@@ -44,15 +49,80 @@ def test_every_word_is_one_datagram(manager: tuple[str, socket.socket]) -> None:
     assert sock.recv(4096) == b"WATCHDOG=1"
 
 
-def test_a_reload_says_when_it_began_by_the_clock_of_the_manager(
+async def change() -> Done:
+    await trio.testing.wait_all_tasks_blocked()
+    return Done(changed=True, message="reloaded edge.toml")
+
+
+async def refuse() -> Done:
+    raise Refused("edge.toml is not valid\nline 1")
+
+
+def heard(sock: socket.socket) -> list[str]:
+    """What was said until now, but for the time in it."""
+    sock.setblocking(False)
+    said = []
+    with suppress(BlockingIOError):
+        while True:
+            said.append(re.sub("MONOTONIC_USEC=[0-9]+\n", "", sock.recv(4096).decode()))
+    return said
+
+
+async def test_a_reload_says_when_it_began_by_the_clock_of_the_manager(
     manager: tuple[str, socket.socket],
 ) -> None:
     name, sock = manager
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-    Notifier({"NOTIFY_SOCKET": name}, pid=PID).reloading()
+    await Notifier({"NOTIFY_SOCKET": name}, pid=PID).tell_of(change)
     lines = dict(line.split("=", 1) for line in sock.recv(4096).decode().splitlines())
     assert lines["RELOADING"] == "1"
     assert before <= int(lines["MONOTONIC_USEC"]) <= time.clock_gettime_ns(1) // 1000
+    assert heard(sock) == ["READY=1\nSTATUS=serving; reloaded edge.toml"]
+
+
+async def test_however_a_reload_ends_the_manager_hears_that_we_serve(
+    manager: tuple[str, socket.socket],
+) -> None:
+    name, sock = manager
+    notifier = Notifier({"NOTIFY_SOCKET": name}, pid=PID)
+    with pytest.raises(Refused):
+        await notifier.tell_of(refuse)
+    with trio.move_on_after(0):
+        await notifier.tell_of(change)
+    assert heard(sock) == [
+        "RELOADING=1\nSTATUS=reloading",
+        "READY=1\nSTATUS=serving; reload refused: edge.toml is not valid line 1",
+        "RELOADING=1\nSTATUS=reloading",
+        "READY=1\nSTATUS=serving; a reload was given up",
+    ]
+
+
+async def test_the_end_of_one_reload_is_not_told_as_that_of_another(
+    manager: tuple[str, socket.socket],
+) -> None:
+    name, sock = manager
+    notifier = Notifier({"NOTIFY_SOCKET": name}, pid=PID)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(notifier.tell_of, change)
+        nursery.start_soon(notifier.tell_of, change)
+    began, ended = "RELOADING=1\nSTATUS=reloading", "READY=1\nSTATUS=serving; reloaded edge.toml"
+    assert heard(sock) == [began, began, ended]
+
+
+@pytest.mark.parametrize("leave", [lambda to: to.stopping("stopping"), lambda to: to.main_pid(1)])
+async def test_who_leaves_says_no_more_that_it_serves(
+    manager: tuple[str, socket.socket], leave: Callable[[Notifier], None]
+) -> None:
+    name, sock = manager
+    notifier = Notifier({"NOTIFY_SOCKET": name}, pid=PID)
+
+    async def change_and_leave() -> Done:
+        leave(notifier)
+        return await change()
+
+    await notifier.tell_of(change_and_leave)
+    await notifier.tell_of(change)
+    assert len(heard(sock)) == 2
 
 
 @pytest.mark.parametrize("name", ["", "relative", "vsock:2:1234", "/nowhere/at/all"])

@@ -71,6 +71,14 @@ def heard(manager: socket.socket, wanted: str) -> dict[str, str]:
             return dict(line.split("=", 1) for line in lines)
 
 
+def asked_to_reload(place: Path) -> bytes:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(20)
+        sock.connect(str(place))
+        sock.sendall(b"POST /v1/reload HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        return b"".join(iter(lambda: sock.recv(65536), b""))
+
+
 def test_every_change_is_told_in_its_order(tmp_path: Path, manager: socket.socket) -> None:
     port = free_port()
     path = config(tmp_path, port)
@@ -89,6 +97,10 @@ def test_every_change_is_told_in_its_order(tmp_path: Path, manager: socket.socke
         heard(manager, "RELOADING=1")
         refused = heard(manager, "READY=1")["STATUS"]
         assert refused.startswith("serving; reload refused: edge.toml is not valid; nothing was")
+        config(tmp_path, port)
+        assert b" 200 OK" in asked_to_reload(tmp_path / "admin.sock")
+        heard(manager, "RELOADING=1")
+        assert "reloaded edge.toml" in heard(manager, "READY=1")["STATUS"], "whoever asked for it"
         process.terminate()
         heard(manager, "STOPPING=1")
     assert process.returncode == 0

@@ -1,6 +1,7 @@
 """The old side of an upgrade, with new programs that do as they like."""
 
 import os
+import signal
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -160,6 +161,36 @@ async def test_a_program_that_takes_over_is_given_all_that_changed_last() -> Non
     done = await play.succession.upgrade()
     assert f"process {play.started[0].pid} (version 9.9) serves now" in done.message
     assert play.done == ["shut", "passed on"]
+    await play.started[0].end()
+
+
+async def test_who_asks_for_an_upgrade_that_another_has_got_is_told_to_ask_again() -> None:
+    """It is no failure, and nobody says that this process goes on or ends."""
+    play = speaking(PREPARED + "time.sleep(0.3); heritage.took_over(); time.sleep(60)")
+    told: list[str] = []
+
+    async def ask() -> None:
+        try:
+            await play.succession.upgrade()
+        except NotApplied as failure:
+            told.append(str(failure))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        nursery.start_soon(ask)
+    assert told == ["another process has taken over; ask again, and it will answer"]
+    assert len(play.started) == 1
+    assert play.events.recent(0) == []
+    await play.started[0].end()
+
+
+async def test_what_is_meant_for_whoever_serves_reaches_the_process_that_has_taken_over() -> None:
+    play = speaking(PREPARED + "heritage.took_over(); time.sleep(60)")
+    await play.succession.upgrade()
+    assert play.succession.signal_heir(signal.SIGHUP) == play.started[0].pid
+    with trio.fail_after(5):
+        assert await play.started[0].wait() == "was killed by signal 1"
+    play.succession.signal_heir(signal.SIGHUP)
     await play.started[0].end()
 
 

@@ -61,6 +61,22 @@ def test_logs_are_reopened_by_those_too_who_have_handed_over(tmp_path: Path) -> 
         assert line["path"] == "/slow?s=60"
 
 
+def test_a_reload_is_carried_out_by_whoever_serves(tmp_path: Path) -> None:
+    """HUP may reach the other one: a service manager may not know yet of who has taken over."""
+    with (
+        nobody_left(tmp_path),
+        running(tmp_path, 1, top="workers = 1") as (balancer, _),
+        balancer.asked_slowly(),
+    ):
+        assert balancer.cli("upgrade").returncode == 0
+        text = balancer.config.read_text()
+        balancer.config.write_text(f'shutdown_timeout = "9s"\n{text}')
+        balancer.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "reloaded edge.toml: shutdown_timeout" in balancer.log())
+        passed_on = f"passed on to process {supervisor(balancer)}, which serves now"
+        wait_for(lambda: passed_on in balancer.log())
+
+
 def test_the_manager_is_told_by_the_parent_of_who_died(tmp_path: Path) -> None:
     """The manager itself is told of the end of its own children alone."""
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

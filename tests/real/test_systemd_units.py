@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 
 from balancer.config.durations import parse_duration
 from balancer.config.load import load_file
+from balancer.supervisor.instance import FIRST_WORKER_S
+from balancer.supervisor.signals import SIGNALS
+from balancer.supervisor.takeover import GATHER_S
 
 UNITS = Path("configs/systemd")
 SERVICES = ("balancer.service", "balancer-older.service")
@@ -49,15 +53,36 @@ def test_the_end_of_the_supervisor_ends_no_worker(name: str) -> None:
     settings = unit(name)
     assert settings["KillMode"] == ["process"]
     assert settings["OOMPolicy"] == ["continue"]
-    assert settings["RuntimeDirectoryPreserve"] == ["restart"]
+    assert settings["RuntimeDirectoryPreserve"] == ["yes"], "or none finds what another left"
+    assert settings["TimeoutStartFailureMode"] == ["kill"], "TERM would end workers, too"
+    assert settings["StartLimitIntervalSec"] == ["0"], "workers may wait for the next one"
 
 
-def test_the_services_differ_in_how_a_reload_is_asked_for() -> None:
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_start_is_given_the_time_that_it_takes(name: str) -> None:
+    """Until pools are known, and workers of before are found, and new ones come up."""
+    [allowed] = unit(name)["TimeoutStartSec"]
+    assert parse_duration(f"{allowed}s") > EDGE.start_timeout + GATHER_S + FIRST_WORKER_S + 5
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_reload_that_is_refused_fails(name: str) -> None:
+    asked = f"/usr/local/bin/balancer --admin {EDGE.admin.socket} reload"
+    assert unit(name)["ExecReload"] == [asked]
+
+
+def test_the_services_differ_in_what_systemd_knows_of_a_reload() -> None:
     newer, older = (unit(name) for name in SERVICES)
     differing = {key for key in newer.keys() | older.keys() if newer.get(key) != older.get(key)}
-    assert differing == {"Type", "ExecReload"}
+    assert differing == {"Type", "ReloadSignal"}
     assert newer["Type"] == ["notify-reload"]
-    assert older["ExecReload"] == [f"/usr/local/bin/balancer --admin {EDGE.admin.socket} reload"]
+
+
+def test_a_signal_beside_the_command_is_one_that_is_obeyed_and_reloads_nothing() -> None:
+    """systemd 262 refuses to start a service that does not handle it."""
+    [name] = unit("balancer.service")["ReloadSignal"]
+    assert signal.Signals[name] in SIGNALS
+    assert name == "SIGUSR1"
 
 
 def test_the_socket_unit_opens_what_the_config_listens_on() -> None:
@@ -81,7 +106,8 @@ def test_systemd_understands_every_line(name: str, tmp_path: Path) -> None:
         timeout=60,
     )
     said = [line for line in ran.stderr.splitlines() if str(tmp_path) in line or "balancer" in line]
-    unknown = [line for line in said if "notify-reload" not in line]
+    newer = ("notify-reload", "ReloadSignal")
+    unknown = [line for line in said if not any(word in line for word in newer)]
     assert unknown == []
 
 

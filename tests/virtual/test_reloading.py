@@ -544,3 +544,25 @@ async def test_hundreds_of_reloads_leave_nothing_behind(autojump_clock: MockCloc
         assert len(scene.nursery.child_tasks) == tasks
         assert list(scene.pools.books["web"].views) == [B]
         assert len(scene.pools._watching._watched) == 1
+
+
+async def test_a_reload_that_has_waited_for_an_upgrade_changes_nothing_here(
+    autojump_clock: MockClock,
+) -> None:
+    """Nor is it told as one that failed: the other process may well carry it out."""
+    async with reload_scene("a") as scene:
+        events = scene.events.last
+        async with trio.open_nursery() as nursery, scene.reloading.one_at_a_time:
+            nursery.start_soon(_is_told_to_ask_again, scene)
+            await trio.sleep(1)
+            await scene.orders.pass_on(_taken)
+        assert scene.events.last == events
+
+
+async def _taken(document: dict[str, object]) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+async def _is_told_to_ask_again(scene: ReloadScene) -> None:
+    with pytest.raises(NotApplied, match="another process has taken over; ask again"):
+        await scene.reload(config("a b"))
