@@ -8,7 +8,7 @@ import re
 from urllib.parse import unquote
 
 from balancer.admin.calls import Call
-from balancer.admin.control import Control, NotApplied
+from balancer.admin.control import Control, HandedOver, NotApplied
 from balancer.admin.health import answer_health
 from balancer.admin.inputs import checked_body, checked_query
 from balancer.admin.messages import (
@@ -37,6 +37,8 @@ async def answer(request: AdminRequest, control: Control) -> AdminReply:
         return refusal.reply
     except Refused as refusal:
         return error_reply(409, str(refusal))
+    except HandedOver as failure:
+        return error_reply(503, str(failure), again=True)
     except NotApplied as failure:
         return error_reply(500, str(failure))
 

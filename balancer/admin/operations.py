@@ -13,7 +13,7 @@ from balancer.admin.inputs import DIGITS_MAX, Input, Inputs
 from balancer.admin.messages import AdminReply
 from balancer.core.ledger import WEIGHT_MAX
 
-CHANGE = {200: "Done", 202: "Done", 409: "Refusal", 500: "Refusal"}
+CHANGE = {200: "Done", 202: "Done", 409: "Refusal", 500: "Refusal", 503: "Refusal"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,12 +81,17 @@ class Instance:
                 raise Gone
 
     def _ask(self, method: str, path: str, fields: Mapping[str, object] | None) -> Fields:
-        with closing(_UnixConnection(self.path, self._answer_s)) as connection:
-            response = self._response(connection, method, path, fields)
-            answer = _object(self._body(connection, response, method))
+        answer = self._answer(method, path, fields)
+        if answer.get("again") is True:  # it came too late for a process that is being replaced
+            answer = self._answer(method, path, fields)
         if "error" in answer:
             raise Answered(answer)
         return answer
+
+    def _answer(self, method: str, path: str, fields: Mapping[str, object] | None) -> Fields:
+        with closing(_UnixConnection(self.path, self._answer_s)) as connection:
+            response = self._response(connection, method, path, fields)
+            return _object(self._body(connection, response, method))
 
     def _answered(
         self, connection: "_UnixConnection", response: http.client.HTTPResponse

@@ -26,7 +26,7 @@ from balancer.supervisor.pools import Pools
 from balancer.supervisor.reception import Reception
 from balancer.supervisor.reload_plan import weights_of
 from balancer.supervisor.reloading import Reloading
-from balancer.supervisor.succession import Affairs, Succession
+from balancer.supervisor.succession import Affairs, Succession, cancel_after
 from balancer.supervisor.surroundings import Surroundings
 from balancer.telemetry.logs import get_logger
 
@@ -215,13 +215,9 @@ class Instance:
         """Wait for what the pools must know before clients come, or for `start_timeout`."""
         with trio.move_on_after(self.fleet.settings.start_timeout):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._give_up_waiting, nursery.cancel_scope)
+                nursery.start_soon(cancel_after, self.ending.asked, nursery.cancel_scope)
                 await known()
                 nursery.cancel_scope.cancel()
-
-    async def _give_up_waiting(self, scope: trio.CancelScope) -> None:
-        await self.ending.asked.wait()
-        scope.cancel()
 
     async def _begin_to_serve(self, nursery: trio.Nursery) -> None:
         """Have the workers accept. NoWorker."""

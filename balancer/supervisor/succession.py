@@ -242,7 +242,7 @@ async def _heard(successor: Successor, limit_s: float, *, unless: trio.Event) ->
     """What it says within that time; None where it says nothing, or that other thing happens."""
     heard: list[Said] = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_cancel_after, unless, nursery.cancel_scope)
+        nursery.start_soon(cancel_after, unless, nursery.cancel_scope)
         nursery.cancel_scope.deadline = trio.current_time() + limit_s
         try:
             word, _ = await successor.channel.receive()
@@ -261,6 +261,7 @@ async def _how_it_ended(successor: Successor, why: str) -> str:
     return ": ".join([how, " / ".join(successor.last_words())]).removesuffix(": ")
 
 
-async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
+async def cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
+    """Give up what goes on in the scope when that happens."""
     await event.wait()
     scope.cancel()

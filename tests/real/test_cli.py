@@ -583,3 +583,17 @@ def test_certificates_are_shown_with_their_ends_and_what_keeps_new_ones_out() ->
         "  new ones are not in use: /a.pem: holds nothing\\x1b",
     ]
     assert "certificates" not in shown({"certificates": [], "certificates_problem": None})
+
+
+@pytest.mark.parametrize("words", [("reload",), ("drain", "web", A), ("upgrade",)])
+def test_a_command_that_falls_into_an_upgrade_is_given_to_the_process_that_has_taken_over(
+    instance: AdminInstance, words: tuple[str, ...]
+) -> None:
+    instance.control.too_late = 1
+    assert call(instance, *words).exit_code == 0
+    assert instance.control.too_late == 0
+    instance.control.too_late = 3
+    result = call(instance, *words)
+    assert result.exit_code == 1
+    assert "another process has taken over; ask again" in result.stderr
+    assert instance.control.too_late == 1, "asked twice, and no more"

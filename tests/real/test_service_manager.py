@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,10 +66,12 @@ def started(path: Path, *, given: socket.socket | None = None) -> Iterator[subpr
 
 def heard(manager: socket.socket, wanted: str) -> dict[str, str]:
     """The next word that has this in it; what comes before, such as signs of life, is let go."""
-    while True:
+    end = time.monotonic() + 30
+    while time.monotonic() < end:  # signs of life come for ever
         lines = manager.recv(65536).decode().splitlines()
         if wanted in lines:
             return dict(line.split("=", 1) for line in lines)
+    raise AssertionError(f"{wanted} was not said")
 
 
 def asked_to_reload(place: Path) -> bytes:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from balancer.admin.control import Done, NotApplied
+from balancer.admin.control import Done, HandedOver, NotApplied
 from balancer.core.ledger import Refused
 from balancer.core.wording import shown
 from balancer.supervisor.events import EventKind, EventLog
@@ -61,6 +61,7 @@ class FakeControl:
         self.crash = False
         self.stopped: bool | None = None
         self.wrong_with_file = ""
+        self.too_late = 0
         self.upgrade_fails = False
         self.looks = 0
 
@@ -152,6 +153,9 @@ class FakeControl:
         return self._done(f"{pool} {address} is {state}", changed=changed)
 
     def _done(self, message: str, *, changed: bool = True) -> Done:
+        if self.too_late:
+            self.too_late -= 1
+            raise HandedOver
         if self.disk_full:
             raise NotApplied("cannot write the state file: no space left; nothing was changed")
         return Done(changed=changed, message=message, laggards=self.laggards)
