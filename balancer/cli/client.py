@@ -172,11 +172,21 @@ class _UnixConnection(http.client.HTTPConnection):
         limit = struct.pack("ll", int(seconds), int(fraction * 1e6))
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         self.sock.connect(self._path)
+        while not _has_peer(self.sock):  # a signal, such as that to go on, has ended the wait
+            self.sock.connect(self._path)
         self.sock.settimeout(self._answer_s)
         self.pid = peer_pid(self.sock)
 
     def wait_without_limit(self) -> None:
         self.sock.settimeout(None)
+
+
+def _has_peer(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def peer_pid(sock: socket.socket) -> int:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -351,6 +352,7 @@ def test_a_command_waits_for_its_turn_where_many_have_come_at_once(tmp_path: Pat
     with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
         busy.bind(str(path))
         busy.listen(0)
+        busy.settimeout(20)
         waiting.connect(str(path))
 
         def let_in() -> None:
@@ -364,16 +366,27 @@ def test_a_command_waits_for_its_turn_where_many_have_come_at_once(tmp_path: Pat
     assert "ended the connection without an answer" in result.stderr
 
 
+@pytest.mark.parametrize("signalled", [False, True])
 def test_an_instance_that_accepts_nothing_is_not_told_to_be_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signalled: bool
 ) -> None:
-    monkeypatch.setattr(client, "ANSWER_S", 0.1)
+    """Also where a signal has come while its queue was full."""
+    monkeypatch.setattr(client, "ANSWER_S", 0.3)
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+
+    def say_something() -> None:
+        if signalled:
+            time.sleep(0.1)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
     path = tmp_path / "admin.sock"
     with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as waiting:
         silent.bind(str(path))
         silent.listen(0)
         waiting.connect(str(path))
-        result = CliRunner().invoke(main, ["status", "--admin", str(path)])
+        with meanwhile(say_something):
+            result = CliRunner().invoke(main, ["status", "--admin", str(path)])
+    signal.signal(signal.SIGUSR1, before)
     assert result.exit_code == 3
     assert "is there but accepts no connection" in result.stderr
     assert "start one" not in result.stderr
